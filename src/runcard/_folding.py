@@ -1,0 +1,367 @@
+"""How a run's events become its record, and its points: the fold behind `runcard.record.fold`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from runcard.events import Event
+from runcard.record import Fields, Journals, Point, RunRecord, Status, as_fields
+
+
+def points(journals: Journals, *, name: str | None = None, rank: int | None = None) -> Iterator[Point]:
+    """The points of a run in the order logged: rank 0's with its forked children, or another rank's.
+
+    Points of the machine's samples (``system/…``) are given when asked for by name.
+    """
+    writers = [w for w in ordered_writers(journals) if rank_of(w) == (rank or 0)]
+    streams = [_points_of(journals[writer], name) for writer in writers]
+    if not any("-fork" in writer for writer in writers):
+        for stream in streams:
+            yield from stream
+        return
+    yield from sorted((point for stream in streams for point in stream), key=lambda point: point.time)
+
+
+def ordered_writers(writers: Iterable[str]) -> list[str]:
+    """The owner first, then later attempts in turn, then forked children and ranks by name."""
+    return sorted(writers, key=lambda writer: (attempt_of(writer), "-fork" in writer, rank_of(writer), writer))
+
+
+def attempt_of(writer: str) -> int:
+    return _number_after(writer, "attempt") or 1
+
+
+def rank_of(writer: str) -> int:
+    return _number_after(writer, "rank") or 0
+
+
+def _number_after(writer: str, word: str) -> int | None:
+    for part in writer.split("-")[1:]:
+        if part.startswith(word) and part[len(word) :].isdecimal():
+            return int(part[len(word) :][:9])
+    return None
+
+
+def _points_of(events: Iterable[Event], name: str | None) -> Iterator[Point]:
+    attempt = 1
+    system = name is not None and name.startswith("system/")
+    for event in events:
+        kind = event.get("kind")
+        if kind == "start":
+            attempt = event.get("attempt") or 1
+        if kind != ("system" if system else "log"):
+            continue
+        time, step, metrics = event.get("t", 0.0), event.get("step"), event.get("metrics")
+        if not isinstance(metrics, dict):
+            continue
+        for metric, value in metrics.items():
+            if (name is None or metric == name) and isinstance(value, (int, float)):
+                point = Point(metric, step, value, time)
+                if attempt != 1:
+                    point.attempt = attempt
+                yield point
+
+
+class _Summary:
+    """The running summary of one metric; NaN counts, but is never least or most."""
+
+    __slots__ = ("count", "last", "last_step", "max", "max_step", "min", "min_step")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.last: int | float | None = None
+        self.min: int | float | None = None
+        self.max: int | float | None = None
+        self.last_step = self.min_step = self.max_step = None
+
+    def add(self, value: int | float, step: Any) -> None:
+        self.count += 1
+        self.last, self.last_step = value, step
+        if not math.isfinite(value):
+            return
+        if self.min is None or value < self.min:
+            self.min, self.min_step = value, step
+        if self.max is None or value > self.max:
+            self.max, self.max_step = value, step
+
+    def fields(self) -> Fields:
+        return Fields({name: getattr(self, name) for name in _SUMMARY_ORDER})
+
+
+_SUMMARY_ORDER = ("last", "last_step", "min", "min_step", "max", "max_step", "count")
+
+
+class Folding:
+    """The state of one fold: a method an event kind, and the record at its end."""
+
+    def __init__(self, run_id: str, losses: Mapping[str, int] | None, *, several: bool) -> None:
+        self.data: dict[str, Any] = {"run_id": run_id}
+        self.losses: dict[str, int] = dict(losses or {})
+        self.several = several  # attempts: then the points of each step are kept until it is known which stands
+        self.summaries: dict[str, _Summary] = {}
+        self.resumed: dict[str, dict[Any, tuple[int, list[int | float]]]] = {}  # name → step → (attempt, values)
+        self.returned: dict[str, int | float] = {}
+        self.amended: dict[str, int | float] = {}
+        self.attempts: list[Fields] = []
+        self.artifacts: dict[str, Fields] = {}
+        self.inputs: dict[str, Fields] = {}
+        self.tags: dict[str, None] = {}
+        self.notes: list[str] = []
+        self.decisions: dict[str, list[Fields]] = {}  # by writer
+        self.verdicts: list[Fields] = []
+        self.amendments: list[Fields] = []
+        self.system: dict[str, _Summary] = {}
+        self.last_time: float | None = None
+        self.attempt = 1
+        self.ended = False
+        self.owner = True
+
+    def take(self, writer: str, events: Iterable[Event]) -> None:
+        """Take in the events of one writer; one that makes no sense costs itself alone."""
+        self.name, self.owner = writer, rank_of(writer) == 0
+        self.attempt = attempt_of(writer)
+        self.forked = "-fork" in writer
+        self.ended = False
+        for event in events:
+            try:
+                self._event(event)
+            except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
+                self._lose({"damaged": 1})
+
+    def _event(self, event: Event) -> None:
+        kind = event["kind"]
+        if kind == "log":
+            if self.owner:
+                self._log(event)
+        else:
+            take = getattr(self, f"_on_{kind}", None)  # an unknown kind is of a later version: left aside
+            if take is not None:
+                take(event)
+        if "losses" in event:
+            self._lose(event["losses"])
+        if not self.ended:
+            self.last_time = max(self.last_time or 0.0, float(event.get("t", 0.0)))
+
+    def _lose(self, losses: Mapping[str, int]) -> None:
+        for kind, count in losses.items():
+            self.losses[str(kind)] = self.losses.get(str(kind), 0) + int(count)
+
+    def _log(self, event: Event) -> None:
+        step = event.get("step")
+        for name, value in event["metrics"].items():
+            if not isinstance(value, (int, float)):
+                self._lose({"damaged": 1})
+            elif self.several:
+                self._resumed_point(name, value, step)
+            else:
+                summary = self.summaries.get(name)
+                if summary is None:
+                    summary = self.summaries[name] = _Summary()
+                summary.add(value, step)
+
+    def _resumed_point(self, name: str, value: int | float, step: Any) -> None:
+        steps = self.resumed.setdefault(name, {})
+        attempt, values = steps.get(step, (0, []))
+        if attempt == self.attempt:
+            values.append(value)
+        else:  # an earlier attempt's, which this one does over: its place is now the latest
+            steps.pop(step, None)
+            steps[step] = (self.attempt, [value])
+
+    def _on_start(self, event: Event) -> None:
+        if self.forked:
+            return
+        started = float(event["t"])
+        self.attempts.append(
+            Fields(
+                attempt=event.get("attempt") or 1,
+                status=Status.RUNNING.value,
+                started_at=_utc(started).isoformat(),
+                ended_at=None,
+                host=event.get("host"),
+                alive=as_fields(event.get("alive") or {}),
+                process_rank=event.get("process_rank"),
+            )
+        )
+        self.ended = False
+        self.data.pop("error", None)
+        self.data.pop("exit_code", None)
+        self.attempts[-1]["_t"] = started
+        if "started_at" in self.data and self.attempt == 1:
+            return  # another rank of the same launch
+        first = {} if "started_at" not in self.data else {"started_at": self.data["started_at"]}
+        for name in _START_FIELDS:
+            if event.get(name) is not None:
+                self.data[name] = as_fields(event[name])
+        self.data["started_at"] = _utc(started)
+        self.data.update(first)
+        for tag in event.get("tags") or ():
+            self.tags[str(tag)] = None
+        if event.get("notes") and event["notes"] not in self.notes:
+            self.notes.append(str(event["notes"]))
+        for entry in event.get("inputs") or ():
+            self._on_input(entry)
+
+    def _on_config(self, event: Event) -> None:
+        self.data["config"] = Fields({**self.data.get("config", {}), **as_fields(event["config"])})
+        self.data["config_types"] = {**self.data.get("config_types", {}), **event.get("types", {})}
+        self.data["config_hash"] = event.get("config_hash")
+
+    def _on_artifact(self, event: Event) -> None:
+        entry = Fields({key: event[key] for key in _FILE_FIELDS if key in event})
+        self.artifacts[str(entry.get("path") or entry.get("uri") or entry.get("name"))] = entry
+
+    def _on_files(self, event: Event) -> None:
+        for path in event["removed"]:
+            entry = self.artifacts.get(str(path))
+            if entry is not None:
+                entry["removed"] = True
+
+    def _on_input(self, event: Event) -> None:
+        entry = Fields({key: value for key, value in event.items() if key not in ("n", "kind", "t", "losses")})
+        self.inputs[str(entry["path"])] = entry
+
+    def _on_tag(self, event: Event) -> None:
+        for tag in event.get("add") or ():
+            self.tags[str(tag)] = None
+        for tag in event.get("remove") or ():
+            self.tags.pop(str(tag), None)
+
+    def _on_note(self, event: Event) -> None:
+        self.notes.append(str(event["text"]))
+
+    def _on_name(self, event: Event) -> None:
+        self.data["name"] = str(event["name"])
+
+    def _on_decision(self, event: Event) -> None:
+        entry = Fields(
+            decision=event["decision"],
+            reason=event.get("reason"),
+            by=event.get("by"),
+            at=_utc(float(event["t"])).isoformat(),
+            source=event.get("source", "code"),
+        )
+        self.decisions.setdefault(self.name, []).append(entry)
+
+    def _on_amend(self, event: Event) -> None:
+        before = {name: self._metrics().get(name) for name in event["metrics"]}
+        self.amended.update(event["metrics"])
+        self.amendments.append(
+            Fields(
+                metrics=as_fields(event["metrics"]),
+                before=as_fields(before),
+                reason=event.get("reason"),
+                by=event.get("by"),
+                at=_utc(float(event["t"])).isoformat(),
+            )
+        )
+
+    def _on_verdict(self, event: Event) -> None:
+        self.verdicts.append(as_fields({k: v for k, v in event.items() if k not in ("n", "kind", "losses")}))
+
+    def _on_system(self, event: Event) -> None:
+        for name, value in event["metrics"].items():
+            self.system.setdefault(name, _Summary()).add(value, None)
+
+    def _on_durable(self, _event: Event) -> None:
+        if self.owner:
+            self.data["durability"] = "disk"
+
+    def _on_end(self, event: Event) -> None:
+        status = Status(event["status"])
+        attempt = self.attempts[-1] if self.attempts else Fields()
+        ended = float(event["t"])
+        attempt.update(status=status.value, ended_at=_utc(ended).isoformat(), duration_s=event.get("duration_s"))
+        if not self.owner:
+            return
+        self.ended = True
+        self.data.update(status=status, ended_at=_utc(ended), durability="process")
+        for name in ("result", "error", "exit_code", "resources", "is_best"):
+            if event.get(name) is not None:
+                self.data[name] = as_fields(event[name])
+        for name, value in (event.get("metrics") or {}).items():
+            if isinstance(value, (int, float)):
+                self.returned[name] = value
+
+    def _merged(self) -> dict[str, _Summary]:
+        """The summary of each metric; of a resumed run, over the latest attempt of each step."""
+        merged = dict(self.summaries)
+        for name, steps in self.resumed.items():
+            merged[name] = _Summary()
+            for step, (_, values) in steps.items():
+                for value in values:
+                    merged[name].add(value, step)
+        return merged
+
+    def _metrics(self) -> dict[str, int | float | None]:
+        logged = {name: summary.last for name, summary in self._merged().items()}
+        return {**logged, **self.returned, **self.amended}
+
+    def record(self) -> RunRecord:
+        """The record of what was taken in."""
+        summary = {name: entry.fields() for name, entry in self._merged().items()}
+        for name, value in self.returned.items():
+            if name not in summary:
+                alone = _Summary()
+                alone.add(value, None)
+                summary[name] = alone.fields()
+        if self.system:
+            self.data["resources"] = Fields(
+                {**self.data.get("resources", {}), "system": {n: s.fields() for n, s in self.system.items()}}
+            )
+        decisions = [entry for entries in self.decisions.values() for entry in entries]
+        if len(self.decisions) > 1:  # of several writers; one writer's own order does not hang on its clock
+            decisions.sort(key=lambda entry: str(entry.at))
+        standing = decisions[-1] if decisions else Fields(decision=None, reason=None)
+        for entry in self.attempts:
+            began = entry.pop("_t", None)
+            if entry.get("duration_s") is None and entry is self.attempts[-1] and began and self.last_time:
+                entry["duration_s"] = max(0.0, self.last_time - began)
+        seconds = [entry.get("duration_s") for entry in self.attempts if not entry.get("process_rank")]
+        known = [each for each in seconds if each is not None]
+        return RunRecord(
+            **self.data,
+            metrics=Fields(self._metrics()),
+            metric_summary=Fields(summary),
+            duration_s=sum(known) if known else None,
+            artifacts=list(self.artifacts.values()),
+            inputs=list(self.inputs.values()),
+            tags=list(self.tags),
+            notes="\n".join(self.notes),
+            decision=standing.decision,
+            decision_reason=standing.reason,
+            decisions=decisions,
+            attempts=self.attempts,
+            verdicts=self.verdicts,
+            amendments=self.amendments,
+            losses={kind: count for kind, count in self.losses.items() if count},
+        )
+
+
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+_START_FIELDS = (
+    "schema_version",
+    "name",
+    "experiment",
+    "parent_id",
+    "launched_by",
+    "rerun_of",
+    "config",
+    "config_hash",
+    "config_types",
+    "objective",
+    "direction",
+    "function",
+    "environment",
+    "process_rank",
+    "user",
+    "host",
+    "seed",
+)
+_FILE_FIELDS = ("name", "path", "uri", "bytes", "sha256", "mtime", "transient", "hashed", "rank")

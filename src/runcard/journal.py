@@ -1,0 +1,232 @@
+"""The journal: how a run's events lie on disk.
+
+One append-only file a writer, one line an event, one `os.write` a line::
+
+    {"crc":"9d3c1a7e","n":4,"kind":"log","t":1764000000.25,"step":3,"metrics":{"loss":0.5}}
+
+`crc` is the CRC-32 of the rest of the line, from its second key on, with an opening brace. A line that is torn,
+damaged or doubled costs itself alone; numbers that are missing tell how many events were lost. An appender
+that finds no final newline writes one first. `os.write` hands the line to the kernel before the call returns, so
+that it survives the process; `Journal.sync` makes it survive the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import orjson
+
+from runcard.events import Event, restore
+
+EVENT_LIMIT = 1 << 20  # bytes; `values` bounds what goes in, this is the last guard
+_LINE_LIMIT = 16 << 20  # a hostile line longer than this is not parsed
+_HEAD = len(b'{"crc":"00000000",')
+
+
+def encode(event: Mapping[str, Any]) -> bytes:
+    """One event as its line, with checksum and newline."""
+    body = orjson.dumps(event)
+    return b'{"crc":"%08x",%b\n' % (crc32(body), body[1:])
+
+
+class Journal:
+    """An open journal of one writer. Safe to use from threads, from signal handlers and after a fork.
+
+    Attributes:
+        unwritten: How many events the disk did not take.
+        path: The file.
+    """
+
+    def __init__(self, path: Path, *, shared: bool = False, exclusive: bool = False, mode: int = 0o600) -> None:
+        """Open or create the file.
+
+        Args:
+            path: Where; its folder must exist.
+            shared: Others may append too: numbers go on from what the file holds, look before each append.
+            exclusive: Refuse a file that is already there.
+            mode: The file's permissions.
+
+        Raises:
+            OSError: When it cannot be opened.
+        """
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+        if exclusive:
+            flags |= os.O_EXCL
+        self.path = path
+        self.unwritten = 0
+        self._lock = threading.RLock()  # re-entrant: a signal handler or __del__ may log while a line is on its way
+        self._next = 0
+        self._torn = False
+        self._fd = os.open(path, flags, mode)
+        if shared and os.fstat(self._fd).st_size:
+            self._next, self._torn = _where_it_ends(path)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._fd < 0
+
+    def append(self, event: Event) -> bool:
+        """Number the event, write its line, and return whether the kernel has all of it. Never raises `OSError`."""
+        with self._lock:
+            number = self._next
+            self._next = number + 1
+            body = orjson.dumps({"n": number, **event})
+            line = b'{"crc":"%08x",%b\n' % (crc32(body), body[1:])
+            if self._torn:
+                line = b"\n" + line
+            try:
+                written = os.write(self._fd, line)
+            except OSError:  # disk full, quota, file too large, closed: the number's gap tells the reader
+                self.unwritten += 1
+                return False
+            if written == len(line):
+                self._torn = False
+                return True
+            return self._finish_line(line, written)
+
+    def _finish_line(self, line: bytes, written: int) -> bool:
+        """A short write: try the rest once; if it does not go in, the next line begins on a fresh one."""
+        try:
+            written += os.write(self._fd, line[written:])
+        except OSError:
+            pass  # counted below
+        self._torn = written != len(line)
+        self.unwritten += self._torn
+        return not self._torn
+
+    def sync(self) -> bool:
+        """Make the file and its folder survive a power cut; False when the system could not promise it."""
+        try:
+            os.fsync(self._fd)
+            sync_folder(self.path.parent)
+        except OSError:
+            return False
+        return True
+
+    def touch(self) -> None:
+        """Show that the writer lives, to readers on other hosts."""
+        os.utime(self._fd if os.utime in os.supports_fd else self.path)
+
+    def close(self) -> None:
+        """Close the file; further events are refused."""
+        with self._lock:
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                os.close(fd)
+
+    def after_fork(self) -> None:
+        """In a forked child: forget a lock that another thread may have held, and leave the parent's file alone."""
+        self._lock = threading.RLock()
+        self.close()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut; where folders cannot be opened (Windows), nothing to do."""
+    if os.name == "nt":
+        return
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class Reading:
+    """The events of one journal, and what was found wrong on the way.
+
+    Iterate it once; then `damaged` counts lines that could not be read and `missing` the numbers never seen.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.damaged = 0
+        self.missing = 0
+        self.torn = False
+
+    def __iter__(self) -> Iterator[Event]:
+        seen = _Numbers()
+        try:
+            file = self.path.open("rb")
+        except OSError:
+            self.damaged += 1
+            return
+        with file:
+            while line := file.readline(_LINE_LIMIT):
+                event = decode(line)
+                if event is None:
+                    if line.strip(b"\n\0"):
+                        self.damaged += 1
+                        self.torn = not line.endswith(b"\n")
+                elif seen.add(event["n"]):
+                    yield event
+        self.missing = max(0, seen.missing - self.damaged)
+
+
+class _Numbers:
+    """Which event numbers were seen; a run of them costs one integer, so that a long journal costs nothing."""
+
+    def __init__(self) -> None:
+        self.next = 0
+        self.gaps: set[int] = set()
+        self.missing = 0
+
+    def add(self, number: int) -> bool:
+        """Take a number; False when it was seen before."""
+        if number == self.next:
+            self.next += 1
+            return True
+        if number < self.next:
+            if number in self.gaps:  # written late, by a signal handler between two lines
+                self.gaps.remove(number)
+                self.missing -= 1
+                return True
+            return False
+        gap = number - self.next
+        self.missing += gap
+        if gap <= 100_000:
+            self.gaps.update(range(self.next, number))
+        self.next = number + 1
+        return True
+
+
+def decode(line: bytes) -> Event | None:
+    """The event of one line, None when the line is torn, damaged or no event."""
+    if line[:8] != b'{"crc":"' or line[-1:] != b"\n":
+        return None
+    body = b"{" + line[_HEAD:-1]
+    try:
+        if int(line[8:16], 16) != crc32(body):
+            return None
+        event = orjson.loads(body)
+    except ValueError:
+        return None
+    if type(event) is not dict or type(event.get("n")) is not int or type(event.get("kind")) is not str:
+        return None
+    return restore(event) if b'{"$' in body else event
+
+
+def writers(folder: Path) -> dict[str, Path]:
+    """The journals in a run's folder, by writer."""
+    found = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = entry.name
+            if name.startswith("journal") and name.endswith(".jsonl") and entry.is_file(follow_symlinks=False):
+                found[name[: -len(".jsonl")]] = Path(entry.path)
+    return found
+
+
+def _where_it_ends(path: Path) -> tuple[int, bool]:
+    """The number after the last event of a journal, and whether its last line lacks its newline."""
+    number = 0
+    for event in Reading(path):
+        number = max(number, event["n"] + 1)
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return number, file.read(1) != b"\n"
