@@ -1,0 +1,1 @@
+"""What surrounds a run, one file a question; nothing here ever raises into it."""

@@ -1,0 +1,139 @@
+"""The random generators and switches that decide whether a run gives the same numbers again.
+
+Only what the user has imported already is asked or seeded: numpy and PyTorch are looked up, never loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import struct
+import sys
+from typing import TYPE_CHECKING, Any
+
+from runcard.capture.probe import known, probe
+
+if TYPE_CHECKING:
+    from runcard.values import Json
+
+
+def seed_all(seed: int) -> dict[str, Json]:
+    """Seed `random`, and numpy and PyTorch where they are loaded; tell which took what.
+
+    numpy takes the seed modulo 2**32 and PyTorch modulo 2**64, on the processor and on every accelerator.
+    ``PYTHONHASHSEED`` cannot be changed in a running process and is told as it stands.
+    """
+    random.seed(seed)
+    told: dict[str, Json] = {"seed": _whole(seed), "random": True}
+    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+    if numpy is not None:
+        told["numpy"] = probe(lambda: numpy.random.seed(seed % 2**32)) is None and _numpy() is not None
+    if torch is not None:
+        told["torch"] = probe(torch.manual_seed, seed % 2**64) is not None
+        cuda = probe(lambda: bool(torch.cuda.is_initialized()))
+        if cuda is not None:
+            told["torch_cuda"] = cuda or "when it starts"
+    told["pythonhashseed"] = os.environ.get("PYTHONHASHSEED")
+    return told
+
+
+def state() -> dict[str, Json]:
+    """Where the generators stood at the start, and the switches that PyTorch has for reproducibility.
+
+    ``random`` and ``numpy`` (its legacy generator) have ``sha256`` of the state, and the state itself, in base64,
+    that `restore` takes. ``torch`` has ``initial_seed``, thread counts and the deterministic switches.
+    """
+    facts: dict[str, Json | None] = {
+        "pythonhashseed": os.environ.get("PYTHONHASHSEED"),
+        "random": probe(_random),
+        "numpy": probe(_numpy),
+        "torch": probe(_torch),
+        "threads": probe(_threads) or None,
+    }
+    return known(facts)
+
+
+def restore(told: dict[str, Any]) -> list[str]:
+    """Put the generators back to where `state` found them; the names of those that were."""
+    restored = []
+    for name, back in (("random", _restore_random), ("numpy", _restore_numpy)):
+        if isinstance(told.get(name), dict) and probe(back, told[name]):
+            restored.append(name)
+    return restored
+
+
+def _whole(seed: int) -> Json:
+    return seed if -(2**63) <= seed < 2**63 else str(seed)
+
+
+def _packed(words: tuple[int, ...]) -> dict[str, Json]:
+    import base64
+
+    raw = struct.pack("<624I", *words)
+    return {"generator": "MT19937", "sha256": hashlib.sha256(raw).hexdigest(), "state": base64.b64encode(raw).decode()}
+
+
+def _unpacked(told: dict[str, Any]) -> tuple[int, ...]:
+    import base64
+
+    return struct.unpack("<624I", base64.b64decode(told["state"], validate=True))
+
+
+def _random() -> dict[str, Json]:
+    version, words, gauss = random.getstate()
+    return {**_packed(words[:-1]), "version": version, "position": words[-1], "gauss": gauss}
+
+
+def _restore_random(told: dict[str, Any]) -> bool:
+    random.setstate((told["version"], (*_unpacked(told), told["position"]), told["gauss"]))
+    return True
+
+
+def _numpy() -> dict[str, Json] | None:
+    module = sys.modules.get("numpy.random")
+    if module is None:
+        return None
+    whole = module.get_state(legacy=False)
+    name = str(whole["bit_generator"])
+    if name != "MT19937":  # the user has put another generator beneath the legacy functions
+        return {"generator": name}
+    raw = whole["state"]["key"].astype("<u4").tobytes()
+    import base64
+
+    return {
+        "generator": name,
+        "sha256": hashlib.sha256(raw).hexdigest(),
+        "state": base64.b64encode(raw).decode(),
+        "position": int(whole["state"]["pos"]),
+        "gauss": float(whole["gauss"]) if whole["has_gauss"] else None,
+    }
+
+
+def _restore_numpy(told: dict[str, Any]) -> bool:
+    gauss = told["gauss"]
+    words = list(_unpacked(told))
+    sys.modules["numpy.random"].set_state(("MT19937", words, told["position"], gauss is not None, gauss or 0.0))
+    return True
+
+
+def _torch() -> dict[str, Json] | None:
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None
+    facts: dict[str, Json | None] = {
+        "initial_seed": _whole(probe(torch.initial_seed) or 0),
+        "threads": probe(torch.get_num_threads),
+        "interop_threads": probe(torch.get_num_interop_threads),
+        "deterministic_algorithms": probe(torch.are_deterministic_algorithms_enabled),
+        "cudnn_deterministic": probe(lambda: bool(torch.backends.cudnn.deterministic)),
+        "cudnn_benchmark": probe(lambda: bool(torch.backends.cudnn.benchmark)),
+        "float32_matmul_precision": probe(torch.get_float32_matmul_precision),
+        "default_dtype": probe(lambda: str(torch.get_default_dtype())),
+    }
+    return known(facts)
+
+
+def _threads() -> dict[str, Json]:
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+    return known({name: os.environ.get(name) for name in names})
