@@ -26,6 +26,7 @@ says; a ``text`` or ``eol`` attribute still counts, as it will for the clone tha
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -57,28 +58,22 @@ def repository_of(path: Path) -> Path | None:
     Starts no program; a few microseconds.
     """
     start = os.path.realpath(path)
-    parts = start.split(os.sep)
-    inside_git = ".git" in parts
+    inside_git = ".git" in Path(start).parts
     folder = start
     while True:
-        if os.path.lexists(os.path.join(folder, ".git")):  # noqa: PTH118 - strings: a Path a level costs ten times more
-            below = start[len(folder) :].split(os.sep)
-            return None if {"site-packages", "dist-packages"} & set(below) else Path(folder)
+        if os.path.lexists(os.path.join(folder, ".git")):
+            installed = {"site-packages", "dist-packages"} & set(Path(start[len(folder) :]).parts)
+            return None if installed else Path(folder)
         if not inside_git and _is_bare(folder):
             return Path(folder)
-        above = os.path.dirname(folder)  # noqa: PTH120 - as above
+        above = os.path.dirname(folder)
         if above == folder:
             return None
         folder = above
 
 
 def capture(
-    root: Path,
-    redactor: Redactor,
-    *,
-    limit_s: float = 2.0,
-    file_limit: int = 1_000_000,
-    total_limit: int = 10_000_000,
+    root: Path, redactor: Redactor, *, limit_s: float = 2.0, file_limit: int = 1_000_000, total_limit: int = 10_000_000
 ) -> GitSnapshot:
     """The state of the repository at ``root``, and its uncommitted changes as a patch that `git apply` takes.
 
@@ -204,9 +199,7 @@ class _Git:
         self.overrides: list[str] = []
         self.not_run: list[bytes] = []
         environment = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("GIT_") or self._KEPT.match(name)
+            name: value for name, value in os.environ.items() if not name.startswith("GIT_") or self._KEPT.match(name)
         }
         environment.update(
             LC_ALL="C",
@@ -251,7 +244,11 @@ class _Git:
         return entries
 
     def run(
-        self, *arguments: str | bytes, given: bytes = b"", env: Mapping[str, str] | None = None, until: float | None = None
+        self,
+        *arguments: str | bytes,
+        given: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        until: float | None = None,
     ) -> bytes:
         """Git's output; `_NoAnswer` with the fitting word when it fails or takes too long."""
         code, out, err = self._run(arguments, given, env or {}, until)
@@ -332,7 +329,7 @@ _launchers: list[Callable[..., subprocess.Popen[bytes]]] = []
 def _executable() -> str:
     named = os.environ.get("GIT_PYTHON_GIT_EXECUTABLE") or "git"
     # A relative entry of PATH would be looked up in the repository, where a file called git is anybody's.
-    places = [place for place in os.get_exec_path() if os.path.isabs(place)]  # noqa: PTH117 - a string is at hand
+    places = [place for place in os.get_exec_path() if os.path.isabs(place)]
     return shutil.which(named, path=os.pathsep.join(places)) or ""
 
 
@@ -382,10 +379,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         pass  # it has just ended by itself
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:
-            try:
+            with contextlib.suppress(OSError):  # a broken pipe cannot be flushed
                 stream.close()
-            except OSError:
-                pass  # a broken pipe cannot be flushed
     try:
         process.wait(timeout=0.1)
     except Exception as error:  # stuck in the kernel: it is left to itself
@@ -604,7 +599,7 @@ def _choose(git: _Git, changes: list[_Change], found: dict[str, Any], limits: _L
 
 def _file_size(root: Path, path: bytes) -> tuple[int, str]:
     """(bytes, why it cannot be taken) of a file of the working tree; a deleted one has 0."""
-    name = os.path.join(os.fsencode(root), path)  # noqa: PTH118 - names that are no UTF-8 stay bytes
+    name = os.path.join(os.fsencode(root), path)
     try:
         found = os.lstat(name)
     except (FileNotFoundError, NotADirectoryError):
@@ -638,7 +633,7 @@ def _index_entries(root: Path, chosen: Iterable[_Change], hex_digits: int) -> It
         if change.kind == "unmerged":
             yield b"0 " + b"0" * hex_digits + b"\t" + change.path + b"\0"
         try:
-            mode = os.lstat(os.path.join(os.fsencode(root), change.path)).st_mode  # noqa: PTH118 - bytes
+            mode = os.lstat(os.path.join(os.fsencode(root), change.path)).st_mode
         except OSError:
             continue  # deleted in the conflict, or meanwhile
         if stat.S_ISDIR(mode):
@@ -729,9 +724,9 @@ def _shown(raw: bytes) -> str:
 
 def _is_bare(folder: str) -> bool:
     return (
-        os.path.isfile(os.path.join(folder, "HEAD"))  # noqa: PTH113, PTH118 - strings, for speed: see repository_of
-        and os.path.isdir(os.path.join(folder, "objects"))  # noqa: PTH112, PTH118 - as above
-        and os.path.isdir(os.path.join(folder, "refs"))  # noqa: PTH112, PTH118 - as above
+        os.path.isfile(os.path.join(folder, "HEAD"))
+        and os.path.isdir(os.path.join(folder, "objects"))
+        and os.path.isdir(os.path.join(folder, "refs"))
     )
 
 
