@@ -97,9 +97,9 @@ def _scan(folders: Iterable[str]) -> dict[str, _Found]:
             names = os.listdir(folder)
         except (OSError, ValueError):
             continue
-        for name in sorted(names):
+        for name in sorted(names, key=lambda name: (not name.startswith("__editable__"), name)):
             if name.endswith((".dist-info", ".egg-info")):
-                _add(found, name[:-10], f"{folder}/{name}")
+                _add(found, name.rpartition(".")[0], f"{folder}/{name}")
             elif name.endswith(".egg-link"):
                 _add_link(found, name[:-9], f"{folder}/{name}")
             elif name.startswith("__editable__.") and name.endswith(".pth"):
