@@ -167,6 +167,8 @@ def _capture(root: Path, redactor: Redactor, found: dict[str, Any], limits: _Lim
     if git.not_run:
         found["not_run"] = [_shown(name) for name in git.not_run]
     changes = _status(git, found, limits)
+    if found["state"] == "no-commits" and _has_reference(git_dir, common_dir):
+        raise _NoAnswer("damaged", "the branch's reference is broken")
     _submodules(git, root, found, limits)
     found["dirty"] = bool(changes) or found["dirty"] is True
     if found["state"] != "no-commits":
@@ -257,19 +259,19 @@ class _Git:
         return out
 
     def _switch_off_filters(self, entries: Iterable[tuple[str, bytes, bytes]]) -> None:
-        own: dict[bytes, bytes] = {}
+        own: set[bytes] = set()
         users: dict[bytes, bytes] = {}
         for scope, name, value in entries:
             if name.startswith(b"filter.") and name.endswith((b".clean", b".smudge", b".process", b".required")):
-                (own if scope in {"local", "worktree"} else users)[name] = value
+                if scope in {"local", "worktree"}:
+                    own.add(name)
+                else:
+                    users[name] = value
         if not own:
             return
         drivers = {name.rpartition(b".")[0] for name in own}
-        pairs = [
-            (driver + part, users.get(driver + part, b"false" if part == b".required" else b""))
-            for driver in sorted(drivers)
-            for part in (b".clean", b".smudge", b".process", b".required")
-        ]
+        # Only what the repository sets: an empty `process` of ours would keep the user's own `clean` from running.
+        pairs = [(name, users.get(name, b"false" if name.endswith(b".required") else b"")) for name in sorted(own)]
         for name, value in pairs:
             if b"=" not in name:
                 self.overrides += ["-c", os.fsdecode(name + b"=" + value)]
@@ -761,6 +763,12 @@ def _head(git_dir: Path, common_dir: Path) -> tuple[str | None, str | None]:
         line = re.search(rf"^([0-9a-f]+) {re.escape(name)}$", _read(common_dir / "packed-refs"), re.MULTILINE)
         commit = _commit(line[1]) if line else None
     return commit, branch
+
+
+def _has_reference(git_dir: Path, common_dir: Path) -> bool:
+    """Whether HEAD's branch has a file: after a power cut it may be empty, which git takes for no commits yet."""
+    head = _read(git_dir / "HEAD").strip()
+    return head.startswith("ref: refs/heads/") and (common_dir / head[len("ref: ") :]).is_file()
 
 
 def _commit(text: str) -> str | None:
