@@ -1,0 +1,171 @@
+"""Which records, and in what order: `select` and its sort keys."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Collection, Iterable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from runcard._paths import MISSING, bad_path, find, look_up, parts
+from runcard._where import NAMES, Where, unknown_name, where
+from runcard.errors import QueryError
+from runcard.record import RunRecord, Status
+
+
+def select(
+    records: Iterable[RunRecord],
+    where: str | Callable[[RunRecord], bool] | None = None,
+    experiment: str | None = None,
+    status: str | Collection[str] | None = None,
+    sort: str | Collection[str] | None = None,
+    limit: int | None = None,
+) -> list[RunRecord]:
+    """The records that answer, newest first unless sorted otherwise.
+
+    Args:
+        records: Where to look.
+        where: An expression, see `runcard.query.where`, or any predicate of a record.
+        experiment: The experiment's name in full.
+        status: A status or several: ``"failed"``, ``"failed,crashed"``, ``["failed", "crashed"]``.
+        sort: A sort key or several, see `sort_key`.
+        limit: How many at most, after sorting.
+
+    Raises:
+        QueryError: When an expression, a key, a status or the limit cannot be understood.
+    """
+    test = _test(where)
+    statuses = parse_status(status)
+    keys = None if sort is None else parse_sort(sort)
+    if limit is not None and (not isinstance(limit, int) or limit < 0):
+        raise QueryError(f"limit is a number of runs, 0 or more, not {limit!r}")
+    chosen = [
+        record
+        for record in records
+        if (experiment is None or record.experiment == experiment)
+        and (statuses is None or record.status in statuses)
+        and (test is None or test(record))
+    ]
+    ordered = newest_first(chosen) if keys is None else sort_records(chosen, keys)
+    return ordered if limit is None else ordered[:limit]
+
+
+class SortKey(NamedTuple):
+    """One key to sort by: how it was written, whether it descends, and what it reads from a record."""
+
+    text: str
+    descending: bool
+    field: str
+    read: Callable[[RunRecord], Any]
+
+
+def sort_key(text: str) -> SortKey:
+    """One sort key: a path as in ``where=``, with a leading ``-`` to descend.
+
+    Metric names may follow their dot as they are: ``-metrics.val/loss``.
+
+    Raises:
+        QueryError: When its first name is no field of a record, or what follows is no path.
+    """
+    key = text.strip()
+    descending = key.startswith("-")
+    path = key.lstrip("-+").strip()
+    match = re.match(r"\w+", path)
+    if match is None:
+        raise QueryError(f"{text!r} is no sort key; write for example -metrics.accuracy or config.lr")
+    field, rest = match[0], path[match.end() :]
+    if field not in NAMES:
+        raise QueryError(f"sort key {text!r}: {unknown_name(field)}")
+    if not rest:
+        return SortKey(key, descending, field, operator.attrgetter(field))
+    steps = parts(field + rest)
+    if rest[0] not in ".[" or (steps is None and rest[0] != "."):
+        raise bad_path(path)
+    return SortKey(key, descending, field, _reader(field, rest, None if steps is None else steps[1:]))
+
+
+def parse_sort(sort: str | Collection[str]) -> list[SortKey]:
+    """The keys of a comma-separated text, or of a list of such texts."""
+    texts = [sort] if isinstance(sort, str) else list(sort)
+    keys = [sort_key(each) for text in texts for each in _COMMA.split(text) if each.strip()]
+    if not keys:
+        raise QueryError("the sort key is empty; write for example -metrics.accuracy or config.lr")
+    return keys
+
+
+def sort_records(records: Iterable[RunRecord], sort: str | Collection[str] | list[SortKey]) -> list[RunRecord]:
+    """The records in the order of the keys: stable; the missing, None and NaN last whichever way it goes.
+
+    Numbers come before times, times before texts, and everything else is in the order of its text.
+    """
+    keys = sort if isinstance(sort, list) and sort and isinstance(sort[0], SortKey) else parse_sort(sort)  # type: ignore[arg-type]  # narrowed by its first item
+    ordered = list(records)
+    for key in reversed(keys):
+        ordered = _sorted_by(ordered, key)
+    return ordered
+
+
+def newest_first(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """The records by their start, latest first; those whose start is lost go by the time in their id."""
+    return sorted(records, key=_when, reverse=True)
+
+
+def parse_status(status: str | Collection[str] | None) -> frozenset[str] | None:
+    """The statuses asked for; None for all."""
+    if status is None:
+        return None
+    asked = frozenset(each.strip() for each in (status.split(",") if isinstance(status, str) else status))
+    unknown = asked - set(Status)
+    if unknown:
+        raise QueryError(f"no status {', '.join(map(repr, sorted(unknown)))}; there are: {', '.join(Status)}")
+    return asked
+
+
+def _test(condition: str | Callable[[RunRecord], bool] | None) -> Callable[[RunRecord], bool] | None:
+    return condition if condition is None or isinstance(condition, Where) or callable(condition) else where(condition)
+
+
+def _when(record: RunRecord) -> tuple[datetime, str]:
+    started = record.started_at
+    if started is None:
+        try:
+            started = datetime.strptime(record.run_id[:15] + "+0000", "%Y%m%dT%H%M%S%z")
+        except ValueError:
+            started = _NEVER
+    return started, record.run_id
+
+
+def _reader(field: str, rest: str, steps: tuple[str | int, ...] | None) -> Callable[[RunRecord], Any]:
+    name = rest[1:] if rest[0] == "." else None
+
+    def read(record: RunRecord) -> Any:
+        value = getattr(record, field)
+        if name is not None and isinstance(value, dict) and name in value:
+            return value[name]
+        return MISSING if steps is None else look_up(value, steps)
+
+    return read
+
+
+def _sorted_by(records: list[RunRecord], key: SortKey) -> list[RunRecord]:
+    groups: tuple[list[tuple[Any, RunRecord]], ...] = ([], [], [], [], [])
+    for record in records:
+        value = key.read(record)
+        if isinstance(value, (int, float)):
+            groups[0 if value == value else 4].append((value, record))  # noqa: PLR0124 - NaN is not itself
+        elif isinstance(value, datetime):
+            groups[1].append((value, record))
+        elif isinstance(value, str):
+            groups[2].append((value, record))
+        elif value is None or value is MISSING:
+            groups[4].append((value, record))
+        else:
+            groups[3].append((str(value), record))
+    for group in groups[:4]:
+        group.sort(key=operator.itemgetter(0), reverse=key.descending)
+    return [record for group in groups for _, record in group]
+
+
+_COMMA = re.compile(r""",(?=(?:[^"]*"[^"]*")*[^"]*$)""")  # outside of quotes
+_NEVER = datetime.min.replace(tzinfo=UTC)

@@ -1,0 +1,454 @@
+"""The language of ``where=``: Python's expression syntax over a record, read by `ast` and walked by us, never evaluated.
+
+What there is: the record's fields by name, dots into nested mappings (``config.optimizer.lr``), subscripts for the rest
+(``metrics["train/loss"]``, ``config["a.b"]``, ``config.layers[0]``); ``== != < <= > >= in`` and ``not in``, chained as in
+Python, ``is None``; ``and or not``; ``+ - * / // % **``; numbers, texts, ``True False None inf nan``, lists and tuples; and the
+functions of `FUNCTIONS`.
+
+What is missing compares false: every comparison in which one side is not in the record is False, `!=` and `not in` too, and
+``not`` of it is True. A field that is None is there: ``decision != "discard"`` holds for a run without a decision. Values of
+different types are unequal and in no order; NaN is as in IEEE 754. Nothing in a record makes an expression raise.
+
+Times compare with ISO texts, taken as UTC when they name no zone; a date alone stands for its whole day:
+``started_at >= "2026-11-01"``, ``started_at == "2026-11-01"``.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import math
+import operator
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from runcard._paths import MISSING, find
+from runcard.errors import QueryError
+from runcard.record import RunRecord, Status
+
+NAMES = (*(each.name for each in fields(RunRecord) if each.name not in ("folder", "metric_history")), "short_id")
+"""The record's fields that an expression and a sort key may name."""
+
+Part = Callable[[RunRecord], Any]
+
+
+class Where:
+    """A compiled expression: call it with a record.
+
+    Attributes:
+        expression: As it was written.
+        names: The record's fields it looks at.
+    """
+
+    def __init__(self, expression: str) -> None:
+        compiled = _Compiler(expression)
+        self.expression = expression
+        self._test = compiled.test
+        self.names = frozenset(compiled.names)
+
+    def __call__(self, record: RunRecord) -> bool:
+        return bool(self._test(record))
+
+    def __repr__(self) -> str:
+        return f"where({self.expression!r})"
+
+
+def where(expression: str) -> Where:
+    """Compile an expression over a record into a predicate.
+
+    Args:
+        expression: For example ``config.lr < 0.1 and metrics["val/loss"] < 0.3 and "quick" in tags``.
+
+    Raises:
+        QueryError: When the expression cannot be understood; the message points at the place.
+    """
+    if not isinstance(expression, str):
+        raise QueryError(f"where= takes an expression as text, not {type(expression).__name__}")
+    return Where(expression)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float))
+
+
+def _length(value: Any) -> Any:
+    return len(value) if isinstance(value, (str, list, tuple, Mapping)) else MISSING
+
+
+def _absolute(value: Any) -> Any:
+    return abs(value) if _number(value) else MISSING
+
+
+def _rounded(value: Any, digits: Any = 0) -> Any:
+    if not _number(value) or not isinstance(digits, int) or not math.isfinite(value):
+        return MISSING
+    return round(value, max(-400, min(digits, 400)))
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else MISSING
+
+
+def _starts(value: Any, head: Any) -> Any:
+    return value.startswith(head) if isinstance(value, str) and isinstance(head, str) else MISSING
+
+
+def _ends(value: Any, tail: Any) -> Any:
+    return value.endswith(tail) if isinstance(value, str) and isinstance(tail, str) else MISSING
+
+
+def _is_nan(value: Any) -> Any:
+    return isinstance(value, float) and math.isnan(value) if _number(value) else MISSING
+
+
+def _least(*values: Any) -> Any:
+    return _extreme(min, values)
+
+
+def _most(*values: Any) -> Any:
+    return _extreme(max, values)
+
+
+def _extreme(choose: Callable[..., Any], values: tuple[Any, ...]) -> Any:
+    if len(values) == 1 and isinstance(values[0], (list, tuple)):
+        values = tuple(values[0])
+    return choose(values) if values and all(map(_number, values)) else MISSING
+
+
+FUNCTIONS: dict[str, tuple[Callable[..., Any], int, int]] = {
+    "abs": (_absolute, 1, 1),
+    "len": (_length, 1, 1),
+    "min": (_least, 1, 99),
+    "max": (_most, 1, 99),
+    "round": (_rounded, 1, 2),
+    "lower": (_lower, 1, 1),
+    "startswith": (_starts, 2, 2),
+    "endswith": (_ends, 2, 2),
+    "isnan": (_is_nan, 1, 1),
+}
+"""Name → what it does, and how few and how many arguments it takes. The texts' three may be written as methods too."""
+
+_CONSTANTS = {"inf": math.inf, "nan": math.nan}
+_LONGEST = 10_000  # characters
+_DEEPEST = 60  # levels, each one Python frame when it runs
+
+
+class _Compiler:
+    """From the text to one nested closure; every refusal goes through `_refuse`, which knows the place."""
+
+    def __init__(self, expression: str) -> None:
+        self.names: set[str] = set()
+        self.text = expression.replace("\n", " ").replace("\r", " ").strip()
+        if len(self.text) > _LONGEST:
+            raise QueryError(f"the expression has {len(self.text):,} characters; at most {_LONGEST:,} are read")
+        self.test = self._part(self._parsed(), 0)
+
+    def _parsed(self) -> ast.expr:
+        if not self.text:
+            raise QueryError('the expression is empty; write for example: config.lr < 0.1 and status == "finished"')
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Python's advice on literals is not for here
+                return ast.parse(self.text, mode="eval").body
+        except SyntaxError as error:
+            raise self._error((error.offset or 1) - 1, f"not Python's expression syntax: {error.msg}") from None
+        except (ValueError, MemoryError, RecursionError) as error:
+            raise QueryError(f"the expression cannot be read: {error or type(error).__name__}") from None
+
+    def _error(self, place: int, message: str) -> QueryError:
+        left = max(0, place - 60)
+        shown = self.text[left : left + 120]
+        return QueryError(f"{message}\n  {shown}\n  {' ' * min(place - left, len(shown))}^")
+
+    def _refuse(self, node: ast.expr, message: str) -> QueryError:
+        before = self.text.encode("utf-8", "surrogatepass")[: node.col_offset]
+        return self._error(len(before.decode("utf-8", "surrogatepass")), message)
+
+    def _part(self, node: ast.expr, depth: int) -> Part:
+        if depth > _DEEPEST:
+            raise self._refuse(node, f"nested deeper than {_DEEPEST} levels")
+        match node:
+            case ast.Constant(value):
+                if value is None or isinstance(value, (bool, int, float, str)):
+                    return lambda _: value
+                raise self._refuse(node, f"a {type(value).__name__} is no value of a record")
+            case ast.Name(name):
+                return self._name(node, name)
+            case ast.Attribute(base, name):
+                inside = self._part(base, depth + 1)
+                return lambda record: _inside(inside(record), name)
+            case ast.Subscript(base, key):
+                return self._subscript(base, key, depth)
+            case ast.Compare():
+                return self._comparison(node, depth)
+            case ast.BoolOp(ast.And(), terms):
+                tests = [self._part(term, depth + 1) for term in terms]
+                return lambda record: all(test(record) for test in tests)
+            case ast.BoolOp(_, terms):
+                tests = [self._part(term, depth + 1) for term in terms]
+                return lambda record: any(test(record) for test in tests)
+            case ast.UnaryOp(ast.Not(), operand):
+                inside = self._part(operand, depth + 1)
+                return lambda record: not inside(record)
+            case ast.UnaryOp(ast.USub() | ast.UAdd() as sign, operand):
+                inside = self._part(operand, depth + 1)
+                turn = operator.neg if isinstance(sign, ast.USub) else operator.pos
+                return lambda record: turn(value) if _number(value := inside(record)) else MISSING
+            case ast.BinOp(left, sign, right):
+                return self._arithmetic(node, left, sign, right, depth)
+            case ast.List(items) | ast.Tuple(items) | ast.Set(items):
+                parts = [self._part(item, depth + 1) for item in items]
+                return lambda record: [part(record) for part in parts]
+            case ast.Call():
+                return self._call(node, depth)
+            case _:
+                raise self._refuse(node, f"{_called(node)} is not part of the language; {_ACCEPTED}")
+
+    def _name(self, node: ast.expr, name: str) -> Part:
+        if name in _CONSTANTS:
+            value = _CONSTANTS[name]
+            return lambda _: value
+        if name in NAMES:
+            self.names.add(name)
+            return operator.attrgetter(name)
+        raise self._refuse(node, unknown_name(name))
+
+    def _subscript(self, base: ast.expr, key: ast.expr, depth: int) -> Part:
+        if isinstance(key, ast.Slice):
+            raise self._refuse(base, "a slice is not part of the language; one item is: layers[0]")
+        inside, index = self._part(base, depth + 1), self._part(key, depth + 1)
+        return lambda record: _subscripted(inside(record), index(record))
+
+    def _comparison(self, node: ast.Compare, depth: int) -> Part:
+        first = self._part(node.left, depth + 1)
+        links = []
+        left: ast.expr = node.left
+        for sign, right in zip(node.ops, node.comparators, strict=True):
+            if isinstance(sign, (ast.Is, ast.IsNot)) and not _is_singleton(right):
+                raise self._refuse(right, "`is` goes with None, True or False; compare values with ==")
+            if isinstance(sign, (ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE)):
+                self._check_time(left, right)
+                self._check_time(right, left)
+            links.append((_COMPARISONS[type(sign)], self._part(right, depth + 1)))
+            left = right
+        if len(links) == 1:
+            compare, second = links[0]
+            return lambda record: compare(first(record), second(record))
+
+        def chained(record: RunRecord) -> bool:
+            value = first(record)
+            for compare, part in links:
+                following = part(record)
+                if not compare(value, following):
+                    return False
+                value = following
+            return True
+
+        return chained
+
+    def _check_time(self, name: ast.expr, text: ast.expr) -> None:
+        """A time that is no time is refused at once: compared with each run, it would be silently false."""
+        if isinstance(name, ast.Name) and name.id in ("started_at", "ended_at"):
+            literal = text.value if isinstance(text, ast.Constant) else None
+            if isinstance(literal, str) and _span(literal) is None:
+                raise self._refuse(text, 'not a time; write "2026-11-01" or "2026-11-01T10:00", in UTC unless it says otherwise')
+
+    def _arithmetic(self, node: ast.expr, left: ast.expr, sign: ast.operator, right: ast.expr, depth: int) -> Part:
+        calculate = _ARITHMETIC.get(type(sign))
+        if calculate is None:
+            word = {ast.BitAnd: "; write `and`", ast.BitOr: "; write `or`"}.get(type(sign), "")
+            raise self._refuse(node, f"this operator is not part of the language{word}")
+        first, second = self._part(left, depth + 1), self._part(right, depth + 1)
+        return lambda record: _calculated(calculate, first(record), second(record))
+
+    def _call(self, node: ast.Call, depth: int) -> Part:
+        arguments = list(node.args)
+        match node.func:
+            case ast.Name(name):
+                pass
+            case ast.Attribute(base, ("startswith" | "endswith" | "lower") as name):
+                arguments.insert(0, base)
+            case _:
+                raise self._refuse(node.func, f"only these can be called: {', '.join(FUNCTIONS)}")
+        if name not in FUNCTIONS:
+            raise self._refuse(node.func, f"no function {name!r}{_near(name, FUNCTIONS)}; there are: {', '.join(FUNCTIONS)}")
+        function, least, most = FUNCTIONS[name]
+        if node.keywords or not least <= len(arguments) <= most or any(isinstance(a, ast.Starred) for a in arguments):
+            raise self._refuse(node, f"{name}() takes {least if least == most else f'{least} to {most}'} plain arguments")
+        parts = [self._part(argument, depth + 1) for argument in arguments]
+        return lambda record: _called_with(function, [part(record) for part in parts])
+
+
+_ACCEPTED = "there are fields of the record, numbers, texts, comparisons, and/or/not, arithmetic and a few functions"
+
+
+def unknown_name(name: str) -> str:
+    """What to say of a name that is no field of a record."""
+    if name in list(Status):
+        return f'no field {name!r}; a text goes in quotes: status == "{name}"'
+    if name.lower() in ("true", "false", "none", "null"):
+        return f"no field {name!r}; Python writes {'None' if name.lower() == 'null' else name.capitalize()}"
+    hint = _near(name, NAMES)
+    if not hint:
+        hint = f'; a setting is config.{name}, a metric metrics.{name}, one with a slash metrics["train/{name}"]'
+    return f"no field {name!r}{hint}; there are: {', '.join(NAMES)}"
+
+
+def _near(name: str, names: Any) -> str:
+    near = difflib.get_close_matches(name, list(names), n=3, cutoff=0.6)
+    return f", did you mean {' or '.join(near)}?" if near else ""
+
+
+def _called(node: ast.expr) -> str:
+    return {
+        "Lambda": "a function",
+        "IfExp": "`… if … else …`",
+        "Dict": "a mapping",
+        "JoinedStr": "an f-string",
+        "NamedExpr": "an assignment",
+        "Starred": "a star",
+        "UnaryOp": "this operator",
+    }.get(type(node).__name__, f"a {type(node).__name__}")
+
+
+def _is_singleton(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, bool))
+
+
+def _inside(value: Any, name: str) -> Any:
+    return value.get(name, MISSING) if isinstance(value, Mapping) else MISSING
+
+
+def _subscripted(value: Any, key: Any) -> Any:
+    return find(value, key) if type(key) in (str, int) else MISSING
+
+
+def _called_with(function: Callable[..., Any], arguments: list[Any]) -> Any:
+    try:
+        return function(*arguments)
+    except (ArithmeticError, ValueError, TypeError):
+        return MISSING
+
+
+def _calculated(calculate: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
+    if not (_number(left) and _number(right)):
+        return MISSING
+    try:
+        return calculate(left, right)
+    except (ArithmeticError, ValueError):  # by zero, out of range
+        return MISSING
+
+
+def _power(base: int | float, exponent: int | float) -> Any:
+    if isinstance(base, int) and isinstance(exponent, int):
+        bits = base.bit_length() * abs(exponent)
+        if bits > 4096:
+            raise OverflowError
+    result = base**exponent
+    if isinstance(result, complex):
+        raise ArithmeticError
+    return result
+
+
+def _product(left: int | float, right: int | float) -> Any:
+    if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > 1 << 16:
+        raise OverflowError
+    return left * right
+
+
+_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: _product,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: _power,
+}
+
+
+def _equal(left: Any, right: Any) -> bool:
+    if isinstance(left, datetime) or isinstance(right, datetime):
+        return _in_time(left, right, lambda value, begin, end: begin <= value < end)
+    try:
+        return bool(left == right)
+    except RecursionError:
+        return False
+
+
+def _in_time(left: Any, right: Any, test: Callable[[datetime, datetime, datetime], bool]) -> bool:
+    """Compare a time with a time or a text, which stands for the span from its begin up to its end."""
+    if isinstance(left, datetime) and isinstance(right, (str, datetime)):
+        span = _span(right)
+        return span is not None and test(left, *span)
+    return False
+
+
+def _span(text: str | datetime) -> tuple[datetime, datetime] | None:
+    if isinstance(text, datetime):
+        return text, text + timedelta(microseconds=1)
+    try:
+        begin = datetime.fromisoformat(text.strip())
+        begin = begin if begin.tzinfo else begin.replace(tzinfo=UTC)
+        whole_day = len(text.strip()) <= len("2026-11-01")
+        return begin, begin + (timedelta(days=1) if whole_day else timedelta(microseconds=1))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _ordered(compare: Callable[[Any, Any], Any], in_time: Callable[[datetime, datetime, datetime], bool]) -> Any:
+    turned = _TURNED[compare]
+
+    def test(left: Any, right: Any) -> bool:
+        if isinstance(left, datetime):
+            return _in_time(left, right, in_time)
+        if isinstance(right, datetime):
+            return bool(_COMPARISONS[turned](right, left))
+        try:
+            return bool(compare(left, right))
+        except (TypeError, RecursionError):
+            return False  # values of different types are in no order
+
+    return test
+
+
+def _unequal(left: Any, right: Any) -> bool:
+    return not _equal(left, right)
+
+
+def _contained(item: Any, holder: Any) -> bool:
+    if isinstance(holder, str):
+        return isinstance(item, str) and item in holder
+    if isinstance(holder, Mapping):
+        return type(item) in (str, int) and find(holder, item) is not MISSING
+    if isinstance(holder, (list, tuple)):
+        return any(_equal(item, each) for each in holder if each is not MISSING)
+    return False
+
+
+def _known(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+    """What is missing compares false."""
+    return lambda left, right: left is not MISSING and right is not MISSING and compare(left, right)
+
+
+_TURNED: dict[Any, type[ast.cmpop]] = {
+    operator.lt: ast.Gt,
+    operator.le: ast.GtE,
+    operator.gt: ast.Lt,
+    operator.ge: ast.LtE,
+}
+_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
+    ast.Eq: _known(lambda left, right: _equal(right, left) if isinstance(right, datetime) else _equal(left, right)),
+    ast.NotEq: _known(lambda left, right: _unequal(right, left) if isinstance(right, datetime) else _unequal(left, right)),
+    ast.Lt: _known(_ordered(operator.lt, lambda value, begin, _: value < begin)),
+    ast.LtE: _known(_ordered(operator.le, lambda value, _, end: value < end)),
+    ast.Gt: _known(_ordered(operator.gt, lambda value, _, end: value >= end)),
+    ast.GtE: _known(_ordered(operator.ge, lambda value, begin, _: value >= begin)),
+    ast.In: _known(_contained),
+    ast.NotIn: _known(lambda item, holder: not _contained(item, holder)),
+    ast.Is: _known(operator.is_),
+    ast.IsNot: _known(operator.is_not),
+}
