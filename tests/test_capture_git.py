@@ -6,104 +6,23 @@ import os
 import shutil
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
+from git_repositories import Plain, Repository, own_configuration, restored, small_repository, tree
 
 from runcard.capture.git import capture, repository_of
 
 
-class Plain:
-    """A redactor that finds nothing."""
-
-    def patch(self, raw):
-        return raw, False, []
-
-    def url(self, url):
-        return url.replace("user:secret@", "")
-
-    def text(self, text):
-        return text, 0
-
-
-class Repository:
-    """A repository to play with; `git` runs a command in it."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        root.mkdir(parents=True, exist_ok=True)
-        self.git("init", "-q", "-b", "main")
-
-    def git(self, *arguments, cwd=None, given=None):
-        return subprocess.run(
-            ["git", *arguments], cwd=cwd or self.root, input=given, check=True, capture_output=True
-        ).stdout
-
-    def write(self, name, content=b"x\n"):
-        path = os.path.join(os.fsencode(self.root), os.fsencode(name))
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        Path(os.fsdecode(path)).write_bytes(content)
-        return Path(os.fsdecode(path))
-
-    def commit(self, *, message="m"):
-        self.git("add", "-A")
-        self.git("commit", "-q", "--allow-empty", "-m", message)
-
-    def capture(self, **options):
-        return capture(self.root, Plain(), **options)
-
-
 @pytest.fixture(autouse=True)
-def own_configuration(tmp_path, monkeypatch):
-    """The global configuration of the machine does not count, a file of the test's does."""
-    for name in [name for name in os.environ if name.startswith("GIT_")]:
-        monkeypatch.delenv(name)
-    file = tmp_path / "gitconfig"
-    file.write_text("[user]\n\tname = a\n\temail = a@example.org\n[protocol \"file\"]\n\tallow = always\n")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(file))
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    return file
+def configuration(tmp_path, monkeypatch):
+    """The machine's own configuration of git does not count."""
+    return own_configuration(tmp_path, monkeypatch)
 
 
 @pytest.fixture
-def repository(tmp_path):
-    made = Repository(tmp_path / "repo")
-    made.write("kept.py", b"a = 1\n")
-    made.write("changed.py", b"".join(b"line %d\n" % n for n in range(40)))
-    made.write("sub/deep.py", b"deep\n")
-    made.commit()
-    return made
-
-
-def tree(root):
-    """Name → (kind, content) of a working tree, executables marked."""
-    found = {}
-    for folder, folders, files in os.walk(os.fsencode(root)):
-        if b".git" in folders:
-            folders.remove(b".git")
-        for name in files + [name for name in folders if os.path.islink(os.path.join(folder, name))]:
-            path = os.path.join(folder, name)
-            key = os.path.relpath(path, os.fsencode(root))
-            if os.path.islink(path):
-                found[key] = ("link", os.readlink(path))
-            else:
-                mode = "x" if os.stat(path).st_mode & 0o100 else "-"
-                found[key] = (mode, Path(os.fsdecode(path)).read_bytes())
-    return found
-
-
-def restored(repository, snapshot, tmp_path, *settings):
-    """The tree that a fresh clone has once the patch is applied."""
-    clone = tmp_path / "clone"
-    shutil.rmtree(clone, ignore_errors=True)
-    if snapshot.state["commit"] is None:
-        repository.git("init", "-q", str(clone), cwd=tmp_path)
-    else:
-        repository.git("clone", "-q", "--no-checkout", str(repository.root), str(clone), cwd=tmp_path)
-        repository.git(*settings, "checkout", "-q", snapshot.state["commit"], cwd=clone)
-    if snapshot.patch:
-        repository.git(*settings, "apply", "--whitespace=nowarn", "-", cwd=clone, given=snapshot.patch)
-    return tree(clone)
+def repository(configuration, tmp_path):
+    """A repository with three files and one commit."""
+    return small_repository(tmp_path)
 
 
 def everything(repository):
@@ -227,7 +146,7 @@ def test_no_setting_changes_the_patch(repository, setting, tmp_path):
     assert restored(repository, snapshot, tmp_path, *neutral) == tree(repository.root)
 
 
-def test_an_order_file_does_not_matter(repository, own_configuration, tmp_path):
+def test_an_order_file_does_not_matter(repository, configuration, tmp_path):
     """An order file that is not there would make git fail; it is not asked."""
     repository.git("config", "diff.orderFile", str(tmp_path / "missing"))
     repository.write("new.py")
@@ -328,8 +247,26 @@ def test_the_total_is_bounded(repository):
 
 
 @pytest.mark.parametrize(
-    "name", [".env", ".env.local", "prod.env", "id_rsa", "id_ed25519", "a.pem", "a.KEY", "a.p12", "a.pfx", ".netrc"]
-    + [".npmrc", ".pypirc", "credentials.json", "credentials", ".git-credentials", "tls.crt", "kaggle.json"],
+    "name",
+    [
+        ".env",
+        ".env.local",
+        "prod.env",
+        "id_rsa",
+        "id_ed25519",
+        "a.pem",
+        "a.KEY",
+        "a.p12",
+        "a.pfx",
+        ".netrc",
+        ".npmrc",
+        ".pypirc",
+        "credentials.json",
+        "credentials",
+        ".git-credentials",
+        "tls.crt",
+        "kaggle.json",
+    ],
 )
 def test_private_files_are_left_out(repository, name):
     """Files that hold credentials by custom are named, never copied."""
@@ -412,7 +349,7 @@ def test_a_dirty_submodule_marks_the_patch_incomplete(repository, tmp_path):
     assert b"+Subproject commit " + state["submodules"][0]["commit"].encode() in patch
 
 
-def test_lfs_pointers_are_told(repository, own_configuration):
+def test_lfs_pointers_are_told(repository, configuration):
     """The user's own LFS filter runs; a file that is in the patch as a pointer is named."""
     pointer = "version https://git-lfs.github.com/spec/v1\\noid sha256:%064d\\nsize 12345\\n"
     repository.git("config", "--global", "filter.lfs.clean", f"cat >/dev/null; printf '{pointer}' 7")
@@ -428,7 +365,7 @@ def test_nothing_the_repository_configures_runs(repository, tmp_path):
     """Monitors, hooks, textconv, external diffs, filters, askpass and transports of the repository never run."""
     marker = tmp_path / "ran"
     script = tmp_path / "evil"
-    script.write_text(f"#!/bin/sh\necho \"$0 $*\" >> {marker}\ncat\n")
+    script.write_text(f'#!/bin/sh\necho "$0 $*" >> {marker}\ncat\n')
     script.chmod(0o755)
     evil = str(script)
     repository.write(".gitattributes", b"*.py filter=evil diff=evil\n*.odd filter=a=b\n*.inc filter=inc\n")
@@ -531,7 +468,7 @@ def test_the_users_environment_is_left_alone(repository):
 
 
 def test_the_remote_has_no_credentials(repository):
-    """origin's URL, else the upstream's, else the first, as the redactor gives it."""
+    """The URL of origin, else the upstream's, else the first, as the redactor gives it."""
     assert repository.capture().state["remote"] is None
     repository.git("remote", "add", "first", "https://user:secret@example.org/first.git")
     assert repository.capture().state["remote"] == "https://example.org/first.git"

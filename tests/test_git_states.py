@@ -9,10 +9,23 @@ import sys
 import time
 
 import pytest
-from test_capture_git import Plain, Repository, own_configuration, repository, restored, tree  # noqa: F401 - fixtures
+from git_repositories import Plain, Repository, own_configuration, restored, small_repository, tree
 
 from runcard.capture import git as subject
+from runcard.capture import git_patch, git_program
 from runcard.capture.git import capture, repository_of
+
+
+@pytest.fixture(autouse=True)
+def configuration(tmp_path, monkeypatch):
+    """The machine's own configuration of git does not count."""
+    return own_configuration(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def repository(configuration, tmp_path):
+    """A repository with three files and one commit."""
+    return small_repository(tmp_path)
 
 
 def state_of(root, **options):
@@ -29,7 +42,7 @@ def state_of(root, **options):
 @pytest.fixture
 def no_memory(monkeypatch):
     """As in a fresh process: no git has answered yet."""
-    monkeypatch.setattr(subject, "_answered", set())
+    monkeypatch.setattr(git_program, "_answered", set())
 
 
 def program(tmp_path, text):
@@ -107,7 +120,9 @@ def test_shallow(repository, tmp_path):
 def test_partial_clone_fetches_nothing(repository, tmp_path):
     """A partial clone that lacks a blob is told, and no transport is started to fetch it."""
     repository.git("config", "uploadpack.allowFilter", "true")
-    repository.git("clone", "-q", "--filter=blob:none", "--no-checkout", f"file://{repository.root}", str(tmp_path / "p"))
+    repository.git(
+        "clone", "-q", "--filter=blob:none", "--no-checkout", f"file://{repository.root}", str(tmp_path / "p")
+    )
     clone = tmp_path / "p"
     marker = tmp_path / "ran"
     evil = program(tmp_path, f"touch {marker}; exit 1") / "git"
@@ -231,7 +246,10 @@ def test_git_missing_in_a_fresh_process(repository, tmp_path):
     )
     environment = {**os.environ, "PATH": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, str(repository.root)], env=environment, capture_output=True, check=True
+        [sys.executable, "-W", "error", "-c", code, str(repository.root)],
+        env=environment,
+        capture_output=True,
+        check=True,
     )
     assert (done.stdout, done.stderr) == (b"no-git False\n", b"")
 
@@ -286,7 +304,7 @@ def test_too_many_untracked_files_to_list(repository, tmp_path, monkeypatch, no_
 def test_git_cannot_prompt(repository, tmp_path, monkeypatch, no_memory):
     """Git has no terminal, no standard input, and is told not to ask."""
     seen = tmp_path / "seen"
-    folder = program(tmp_path, f'(cat; (: </dev/tty) 2>/dev/null && echo tty; env | grep PROMPT) > {seen}; exit 1')
+    folder = program(tmp_path, f"(cat; (: </dev/tty) 2>/dev/null && echo tty; env | grep PROMPT) > {seen}; exit 1")
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     assert state_of(repository.root)["state"] == "damaged"
     assert seen.read_text() == "GIT_TERMINAL_PROMPT=0\n"
@@ -308,7 +326,11 @@ def test_a_users_module_called_git_is_not_imported(repository, tmp_path):
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     done = subprocess.run(
-        [sys.executable, "-c", code, str(repository.root)], env=environment, capture_output=True, check=True, cwd=tmp_path
+        [sys.executable, "-c", code, str(repository.root)],
+        env=environment,
+        capture_output=True,
+        check=True,
+        cwd=tmp_path,
     )
     assert done.stdout == b"clean\n"
 
@@ -318,7 +340,7 @@ def test_gitpython_starts_git(repository):
     from git.cmd import safer_popen
 
     repository.capture()
-    assert subject._launcher() is safer_popen
+    assert git_program._launcher() is safer_popen
 
 
 def test_keyboard_interrupt_goes_through(repository, monkeypatch):
@@ -334,7 +356,9 @@ def test_keyboard_interrupt_goes_through(repository, monkeypatch):
 
 def test_a_temporary_folder_that_cannot_be_made(repository, monkeypatch):
     """Without room for the copied index the changes are told, and the patch is said to be missing."""
-    monkeypatch.setattr(subject.tempfile, "TemporaryDirectory", lambda **_: (_ for _ in ()).throw(OSError(28, "full")))
+    monkeypatch.setattr(
+        git_patch.tempfile, "TemporaryDirectory", lambda **_: (_ for _ in ()).throw(OSError(28, "full"))
+    )
     repository.write("new.py")
     found = state_of(repository.root)
     assert (found["state"], found["patch"], found["incomplete"]) == ("dirty", None, True)
