@@ -106,7 +106,7 @@ def test_colours_stay_out_and_secrets_are_cut(monkeypatch, log):
 
 def test_private_keys_are_cut_over_their_lines(monkeypatch, log):
     """Of a PEM block of a private key no line reaches the log."""
-    streams = terminals(monkeypatch)
+    terminals(monkeypatch)
     console = Console(log, Redactor()).start()
     print("-----BEGIN RSA PRIVATE KEY-----\nMIIabc\n-----END RSA PRIVATE KEY-----\nafter")
     console.stop()
@@ -115,7 +115,7 @@ def test_private_keys_are_cut_over_their_lines(monkeypatch, log):
 
 def test_a_broken_redactor_costs_the_line(monkeypatch, log):
     """When the redactor fails, nothing of the line is written."""
-    streams = terminals(monkeypatch)
+    terminals(monkeypatch)
 
     class Broken:
         def text(self, text):
@@ -129,7 +129,7 @@ def test_a_broken_redactor_costs_the_line(monkeypatch, log):
 
 def test_bounded_and_marked(monkeypatch, log):
     """The log ends at its limit with a line that says so; a single endless line is cut."""
-    streams = terminals(monkeypatch)
+    terminals(monkeypatch)
     console = Console(log, Redactor(), limit=100).start()
     for number in range(50):
         print(f"line {number}")
@@ -189,7 +189,7 @@ def test_redirection_inside_a_run(monkeypatch, log):
 
 def test_threads_lose_nothing(monkeypatch, log):
     """Lines printed by several threads at once are all there, each of them whole."""
-    streams = terminals(monkeypatch)
+    terminals(monkeypatch)
     console = Console(log, Redactor()).start()
 
     def work(name):
@@ -207,7 +207,7 @@ def test_threads_lose_nothing(monkeypatch, log):
 
 def test_printing_while_a_line_is_written_waits_for_nobody(monkeypatch, log):
     """A print from within the log's own work, as from a signal handler, neither deadlocks nor gets lost."""
-    streams = terminals(monkeypatch)
+    terminals(monkeypatch)
 
     class Talkative(Redactor):
         def text(self, text):
@@ -253,7 +253,7 @@ def test_no_stdout_and_a_closed_one(monkeypatch, log):
 
 def test_a_forked_child_prints_on(monkeypatch, log):
     """In a forked child the lock and the half line of the parent are forgotten: it neither hangs nor repeats."""
-    streams = terminals(monkeypatch)
+    terminals(monkeypatch)
     console = Console(log, Redactor()).start()
     sys.stdout.write("half ")
     console._writing.acquire()
@@ -274,7 +274,7 @@ def test_a_forked_child_prints_on(monkeypatch, log):
 
 def test_a_resumed_run_appends(monkeypatch, log):
     """A second attempt goes on where the first one's log ended."""
-    streams = terminals(monkeypatch)
+    terminals(monkeypatch)
     for word in ("first", "second"):
         console = Console(log, Redactor()).start()
         print(word)

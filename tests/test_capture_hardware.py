@@ -88,8 +88,9 @@ def driver(monkeypatch, tmp_path):
     monkeypatch.setattr(hardware, "_cards", {})
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
+    nvml = hardware.Nvml
+
     def use(library):
-        nvml = hardware.Nvml
         monkeypatch.setattr(hardware, "Nvml", lambda: nvml(library))
         return tmp_path
 
@@ -207,7 +208,13 @@ def test_cards_through_nvml(driver):
 
 @pytest.mark.parametrize(
     ("visible", "expected"),
-    [("1", [False, True]), ("", [False, False]), ("0,1", [True, True]), ("GPU-22", [False, True]), ("-1,0", [False, False])],
+    [
+        ("1", [False, True]),
+        ("", [False, False]),
+        ("0,1", [True, True]),
+        ("GPU-22", [False, True]),
+        ("-1,0", [False, False]),
+    ],
 )
 def test_what_cuda_shows_is_marked(driver, monkeypatch, visible, expected):
     """``CUDA_VISIBLE_DEVICES`` is read as CUDA reads it: numbers or identifiers, up to the first invalid one."""
@@ -219,7 +226,14 @@ def test_what_cuda_shows_is_marked(driver, monkeypatch, visible, expected):
 def test_a_question_without_an_answer_is_left_out(driver):
     """A card that refuses one question, or is lost from the bus, costs that alone."""
     cards = hardware.capture(driver(Library(["nvmlDeviceGetMemoryInfo", "nvmlSystemGetDriverVersion"])))["gpus"]
-    assert cards[0] == {"index": 0, "vendor": "nvidia", "name": "NVIDIA H100", "uuid": "GPU-1111", "cuda": "12.4", "visible": True}
+    assert cards[0] == {
+        "index": 0,
+        "vendor": "nvidia",
+        "name": "NVIDIA H100",
+        "uuid": "GPU-1111",
+        "cuda": "12.4",
+        "visible": True,
+    }
     hardware._cards.clear()
     cards = hardware.capture(driver(Library(["nvmlDeviceGetHandleByIndex_v2"])))["gpus"]
     assert cards == [{"index": index, "vendor": "nvidia", "visible": True} for index in (0, 1)]

@@ -49,11 +49,7 @@ def test_names_and_versions_come_from_folder_names(tmp_path):
     install(tmp_path, "zope.interface", "6.0")
     install(tmp_path, "My_Package", "1.0+cu121")
     install(tmp_path, "old", "0.3-py3.11", kind="egg-info")
-    assert list(found(tmp_path).items()) == [
-        ("my-package", "1.0+cu121"),
-        ("old", "0.3"),
-        ("zope-interface", "6.0"),
-    ]
+    assert list(found(tmp_path).items()) == [("my-package", "1.0+cu121"), ("old", "0.3"), ("zope-interface", "6.0")]
 
 
 def test_first_on_the_path_wins(tmp_path):
@@ -207,11 +203,24 @@ def test_agrees_with_importlib_metadata():
 ODD = {
     "numpy": "2.4.6",
     "torch": "2.3.0+cu121",
-    "tool": {"version": "1.0", "url": "https://github.com/me/tool", "vcs": "git", "commit": COMMIT, "subdirectory": "py"},
+    "tool": {
+        "version": "1.0",
+        "url": "https://github.com/me/tool",
+        "vcs": "git",
+        "commit": COMMIT,
+        "subdirectory": "py",
+    },
     "short": {"version": "1.0", "url": "git@github.com:me/short.git", "vcs": "git", "commit": COMMIT},
     "wheel-of": {"version": "1.0", "url": "https://x.org/w-1.0-py3-none-any.whl", "sha256": "ab" * 32},
     "here": {"version": "0.1", "editable": True, "path": "/home/me/here", "commit": COMMIT},
-    "there": {"version": "0.1", "editable": True, "path": "/x", "commit": COMMIT, "vcs": "git", "url": "https://x.org/t"},
+    "there": {
+        "version": "0.1",
+        "editable": True,
+        "path": "/x",
+        "commit": COMMIT,
+        "vcs": "git",
+        "url": "https://x.org/t",
+    },
     "unpushed": {
         "version": "0.1",
         "editable": True,
@@ -251,7 +260,7 @@ def test_requirements_are_what_pip_takes():
 
 
 def test_pip_parses_the_file(tmp_path):
-    """pip itself reads the file without an error, and finds the packages in it."""
+    """Pip itself reads the file without an error, and finds the packages in it."""
     file = tmp_path / "requirements.txt"
     file.write_text(packages.requirements(ODD))
     code = (

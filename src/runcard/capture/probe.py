@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,21 @@ def probe(function: Callable[..., T], /, *args: object) -> T | None:
         raise
     except BaseException:  # a user's module, a proxy object or a driver may raise anything, SystemExit included
         return None
+
+
+def ask(thing: object, *names: str) -> Any:
+    """Follow ``names`` from ``thing`` and call what is found; None when any of it fails.
+
+    For libraries that differ between versions and systems: the attribute itself may be missing.
+    """
+
+    def answer() -> Any:
+        found: Any = thing
+        for name in names:
+            found = getattr(found, name)
+        return found()
+
+    return probe(answer)
 
 
 def known(facts: dict[str, T | None]) -> dict[str, T]:

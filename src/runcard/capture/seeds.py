@@ -12,7 +12,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any
 
-from runcard.capture.probe import known, probe
+from runcard.capture.probe import ask, known, probe
 
 if TYPE_CHECKING:
     from runcard.values import Json
@@ -28,9 +28,9 @@ def seed_all(seed: int) -> dict[str, Json]:
     told: dict[str, Json] = {"seed": _whole(seed), "random": True}
     numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
     if numpy is not None:
-        told["numpy"] = probe(lambda: numpy.random.seed(seed % 2**32)) is None and _numpy() is not None
+        told["numpy"] = probe(_seed_numpy, numpy, seed) is True
     if torch is not None:
-        told["torch"] = probe(torch.manual_seed, seed % 2**64) is not None
+        told["torch"] = probe(lambda: torch.manual_seed(seed % 2**64)) is not None
         cuda = probe(lambda: bool(torch.cuda.is_initialized()))
         if cuda is not None:
             told["torch_cuda"] = cuda or "when it starts"
@@ -61,6 +61,11 @@ def restore(told: dict[str, Any]) -> list[str]:
         if isinstance(told.get(name), dict) and probe(back, told[name]):
             restored.append(name)
     return restored
+
+
+def _seed_numpy(numpy: Any, seed: int) -> bool:
+    numpy.random.seed(seed % 2**32)
+    return True
 
 
 def _whole(seed: int) -> Json:
@@ -122,13 +127,13 @@ def _torch() -> dict[str, Json] | None:
     if torch is None:
         return None
     facts: dict[str, Json | None] = {
-        "initial_seed": _whole(probe(torch.initial_seed) or 0),
-        "threads": probe(torch.get_num_threads),
-        "interop_threads": probe(torch.get_num_interop_threads),
-        "deterministic_algorithms": probe(torch.are_deterministic_algorithms_enabled),
+        "initial_seed": _whole(ask(torch, "initial_seed") or 0),
+        "threads": ask(torch, "get_num_threads"),
+        "interop_threads": ask(torch, "get_num_interop_threads"),
+        "deterministic_algorithms": ask(torch, "are_deterministic_algorithms_enabled"),
         "cudnn_deterministic": probe(lambda: bool(torch.backends.cudnn.deterministic)),
         "cudnn_benchmark": probe(lambda: bool(torch.backends.cudnn.benchmark)),
-        "float32_matmul_precision": probe(torch.get_float32_matmul_precision),
+        "float32_matmul_precision": ask(torch, "get_float32_matmul_precision"),
         "default_dtype": probe(lambda: str(torch.get_default_dtype())),
     }
     return known(facts)

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from runcard.capture.hardware import Nvml, nvml_present
-from runcard.capture.probe import probe
+from runcard.capture.probe import ask, probe
 from runcard.capture.resources import psutil_module, psutil_process
 from runcard.errors import contained
 
@@ -50,7 +50,7 @@ class Sampler:
     def _sample(self) -> None:
         process = probe(psutil_process)
         if process is not None:
-            probe(process.cpu_percent)  # the first answer is 0: it tells the time since the one before
+            ask(process, "cpu_percent")  # the first answer is 0: it tells the time since the one before
         nvml = probe(Nvml) if probe(nvml_present) else None
         try:
             wait = min(0.1, self._interval_s)
@@ -71,9 +71,9 @@ def sample(process: Any, nvml: Nvml | None = None) -> dict[str, float]:
         "system/load_1m": probe(lambda: os.getloadavg()[0]),
     }
     if process is not None:
-        io = probe(process.io_counters)
+        io = ask(process, "io_counters")
         found |= {
-            "system/cpu_percent": probe(process.cpu_percent),
+            "system/cpu_percent": ask(process, "cpu_percent"),
             "system/memory_rss_bytes": probe(lambda: process.memory_info().rss),
             "system/disk_read_bytes": getattr(io, "read_bytes", None),
             "system/disk_write_bytes": getattr(io, "write_bytes", None),
