@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-from runcard._paths import MISSING, is_branch, join, leaves
 from runcard._patches import patch_of, patches_diff
+from runcard._paths import MISSING, is_branch, join, leaves
 from runcard.events import mark
-from runcard.record import RunRecord
+
+if TYPE_CHECKING:
+    from runcard.record import RunRecord
 
 Kind = Literal["added", "removed", "changed", "type", "moved"]
 
@@ -140,7 +142,7 @@ def compare(a: RunRecord, b: RunRecord, /, *more: RunRecord) -> Comparison | lis
 
 
 def same(old: Any, new: Any) -> bool:
-    """Whether two values are the same: type for type, NaN equal to NaN, whole numbers apart from floats and booleans."""
+    """Whether two values are the same, type for type: NaN equals NaN, and 1 is neither 1.0 nor True."""
     if type(old) is float and type(new) is float:
         return old == new or (math.isnan(old) and math.isnan(new))
     if isinstance(old, Mapping) and isinstance(new, Mapping):
@@ -169,8 +171,8 @@ def _config_changes(a: RunRecord, b: RunRecord) -> Iterator[Change]:
     for path in {**a.config_types, **b.config_types}:  # the same JSON may stand for a path here, a text there
         old_type, new_type = a.config_types.get(path), b.config_types.get(path)
         if old_type != new_type and path not in found and old_type and new_type:
-            values = [dict(leaves(record.config)).get(path) for record in (a, b)]
-            found[path] = Change(path, *values, "type", old_type, new_type)
+            old, new = (dict(leaves(record.config)).get(path) for record in (a, b))
+            found[path] = Change(path, old, new, "type", old_type, new_type)
     yield from found.values()
 
 
@@ -196,7 +198,7 @@ def _change(path: str, old: Any, new: Any) -> Change:
     numbers = all(kind in ("int", "float") for kind in types)
     if types[0] == types[1] or None in (old, new) or (numbers and old != new):
         return Change(path, old, new, "changed")
-    return Change(path, old, new, "type", *types)
+    return Change(path, old, new, "type", types[0], types[1])
 
 
 def _type(value: Any) -> str:
@@ -228,7 +230,11 @@ def _code(a: RunRecord, b: RunRecord) -> CodeChange:
     patch_differs = _patch_differs(a, b, gits)
     diff = patches_diff(patch_of(a), patch_of(b)) if patch_differs and commits[0] == commits[1] else ""
     known = commits[0] is not None and commits[1] is not None
-    if (None not in functions and functions[0] != functions[1]) or (known and commits[0] != commits[1]) or patch_differs:
+    if (
+        (None not in functions and functions[0] != functions[1])
+        or (known and commits[0] != commits[1])
+        or patch_differs
+    ):
         alike: bool | None = False
     elif known and patch_differs is False and not incomplete:
         alike = True
@@ -254,9 +260,7 @@ def _packages(old: Any, new: Any) -> list[Change]:
     before, after = _mapping(old), _mapping(new)
     names = sorted({**before, **after}, key=str)
     return [
-        change
-        for name in names
-        for change in _changes(before.get(name, MISSING), after.get(name, MISSING), str(name))
+        change for name in names for change in _changes(before.get(name, MISSING), after.get(name, MISSING), str(name))
     ]
 
 

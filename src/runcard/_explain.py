@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from runcard._paths import MISSING, is_seed, leaves
 from runcard._ranking import At, check_at, is_result, metric_value, rank, sign_of
 from runcard.events import mark
-from runcard.record import RunRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from runcard.record import RunRecord
 
 FEWEST = 10
 """Below so many runs with a finite value nothing is said."""
@@ -227,9 +230,7 @@ def _mann_whitney(first: Sequence[float], second: Sequence[float]) -> tuple[floa
 def _fisher(inside: int, top: int, outside: int, bottom: int) -> float:
     """The two-sided p of Fisher's exact test: of all tables as unlikely as this one."""
     have = inside + outside
-    ways = [
-        math.comb(top, k) * math.comb(bottom, have - k) for k in range(max(0, have - bottom), min(top, have) + 1)
-    ]
+    ways = [math.comb(top, k) * math.comb(bottom, have - k) for k in range(max(0, have - bottom), min(top, have) + 1)]
     here = math.comb(top, inside) * math.comb(bottom, outside)
     return sum(way for way in ways if way <= here) / sum(ways)
 

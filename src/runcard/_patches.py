@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from runcard.record import RunRecord
+if TYPE_CHECKING:
+    from runcard.record import RunRecord
 
 _LARGEST = 10_000_000  # bytes of a patch that are read
 _LONGEST = 2_000  # lines of one file's change that are compared line by line; longer ones are shown as they are

@@ -1,4 +1,4 @@
-"""Places inside nested plain data, by the path syntax of `runcard.values.path_join`: ``a.b``, ``a[0]``, ``a["x.y"]``."""
+"""Places inside nested plain data, in the path syntax of `runcard.values`: ``a.b``, ``a[0]``, ``a["x.y"]``."""
 
 from __future__ import annotations
 

@@ -6,11 +6,14 @@ NaN and the infinities are no results: they are never best and go last, with the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Literal, TypeGuard
+from typing import TYPE_CHECKING, Literal, TypeGuard
 
 from runcard.errors import SettingError
-from runcard.record import RunRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from runcard.record import RunRecord
 
 DIRECTIONS = ("minimize", "maximize")
 
@@ -62,8 +65,9 @@ def metric_value(record: RunRecord, metric: str, direction: str | None = None, a
     if at == "last" or any(metric in (entry.get("metrics") or ()) for entry in record.amendments):
         return last
     sign = sign_of(direction)
-    summary = record.metric_summary.get(metric) or {}
-    seen = [value for value in (last, summary.get("min" if sign == 1 else "max")) if is_result(value)]
+    summary = record.metric_summary.get(metric)
+    bound = summary.get("min" if sign == 1 else "max") if summary else None
+    seen = [value for value in (last, bound) if is_result(value)]
     return min(seen, key=lambda value: sign * value) if seen else last
 
 

@@ -6,14 +6,16 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runcard._paths import MISSING, is_seed, join, leaves, look_up, parts
 from runcard._ranking import At, check_at, is_result, metric_value, sign_of
 from runcard._selecting import sort_key
 from runcard.errors import QueryError
 from runcard.events import mark
-from runcard.record import RunRecord
+
+if TYPE_CHECKING:
+    from runcard.record import RunRecord
 
 
 @dataclass(frozen=True, slots=True)

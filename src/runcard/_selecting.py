@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
-from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runcard._paths import MISSING, bad_path, find, look_up, parts
+from runcard._paths import MISSING, bad_path, look_up, parts
 from runcard._where import NAMES, Where, unknown_name, where
 from runcard.errors import QueryError
 from runcard.record import RunRecord, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
 
 def select(
@@ -85,23 +88,26 @@ def sort_key(text: str) -> SortKey:
     return SortKey(key, descending, field, _reader(field, rest, None if steps is None else steps[1:]))
 
 
-def parse_sort(sort: str | Collection[str]) -> list[SortKey]:
-    """The keys of a comma-separated text, or of a list of such texts."""
-    texts = [sort] if isinstance(sort, str) else list(sort)
-    keys = [sort_key(each) for text in texts for each in _COMMA.split(text) if each.strip()]
+def parse_sort(sort: str | Collection[str] | Sequence[SortKey]) -> list[SortKey]:
+    """The keys of a comma-separated text, or of several; keys that are parsed already stay."""
+    keys: list[SortKey] = []
+    for given in [sort] if isinstance(sort, str) else sort:
+        if isinstance(given, SortKey):
+            keys.append(given)
+        else:
+            keys += [sort_key(each) for each in _COMMA.split(given) if each.strip()]
     if not keys:
         raise QueryError("the sort key is empty; write for example -metrics.accuracy or config.lr")
     return keys
 
 
-def sort_records(records: Iterable[RunRecord], sort: str | Collection[str] | list[SortKey]) -> list[RunRecord]:
+def sort_records(records: Iterable[RunRecord], sort: str | Collection[str] | Sequence[SortKey]) -> list[RunRecord]:
     """The records in the order of the keys: stable; the missing, None and NaN last whichever way it goes.
 
     Numbers come before times, times before texts, and everything else is in the order of its text.
     """
-    keys = sort if isinstance(sort, list) and sort and isinstance(sort[0], SortKey) else parse_sort(sort)  # type: ignore[arg-type]  # narrowed by its first item
     ordered = list(records)
-    for key in reversed(keys):
+    for key in reversed(parse_sort(sort)):
         ordered = _sorted_by(ordered, key)
     return ordered
 
@@ -153,7 +159,7 @@ def _sorted_by(records: list[RunRecord], key: SortKey) -> list[RunRecord]:
     for record in records:
         value = key.read(record)
         if isinstance(value, (int, float)):
-            groups[0 if value == value else 4].append((value, record))  # noqa: PLR0124 - NaN is not itself
+            groups[4 if isinstance(value, float) and math.isnan(value) else 0].append((value, record))
         elif isinstance(value, datetime):
             groups[1].append((value, record))
         elif isinstance(value, str):

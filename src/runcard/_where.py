@@ -1,13 +1,14 @@
-"""The language of ``where=``: Python's expression syntax over a record, read by `ast` and walked by us, never evaluated.
+"""The language of ``where=``: Python's expression syntax over a record, parsed by `ast`, walked by us, never evaluated.
 
-What there is: the record's fields by name, dots into nested mappings (``config.optimizer.lr``), subscripts for the rest
-(``metrics["train/loss"]``, ``config["a.b"]``, ``config.layers[0]``); ``== != < <= > >= in`` and ``not in``, chained as in
-Python, ``is None``; ``and or not``; ``+ - * / // % **``; numbers, texts, ``True False None inf nan``, lists and tuples; and the
-functions of `FUNCTIONS`.
+What there is: the record's fields by name, dots into nested mappings (``config.optimizer.lr``), subscripts for the
+rest (``metrics["train/loss"]``, ``config["a.b"]``, ``config.layers[0]``); ``== != < <= > >= in`` and ``not in``,
+chained as in Python, ``is None``; ``and or not``; ``+ - * / // % **``; numbers, texts, ``True False None inf nan``,
+lists and tuples; and the functions of `FUNCTIONS`.
 
-What is missing compares false: every comparison in which one side is not in the record is False, `!=` and `not in` too, and
-``not`` of it is True. A field that is None is there: ``decision != "discard"`` holds for a run without a decision. Values of
-different types are unequal and in no order; NaN is as in IEEE 754. Nothing in a record makes an expression raise.
+What is missing compares false: every comparison in which one side is not in the record is False, `!=` and `not in`
+too, and ``not`` of it is True. A field that is None is there: ``decision != "discard"`` holds for a run without a
+decision. Values of different types are unequal and in no order; NaN is as in IEEE 754. Nothing in a record makes an
+expression raise.
 
 Times compare with ISO texts, taken as UTC when they name no zone; a date alone stands for its whole day:
 ``started_at >= "2026-11-01"``, ``started_at == "2026-11-01"``.
@@ -20,12 +21,22 @@ import difflib
 import math
 import operator
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import fields
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from runcard._paths import MISSING, find
+from runcard._operations import (
+    ARITHMETIC,
+    COMPARISONS,
+    FUNCTIONS,
+    calculated,
+    called_with,
+    inside,
+    is_number,
+    subscripted,
+    time_span,
+)
+from runcard._paths import MISSING
 from runcard.errors import QueryError
 from runcard.record import RunRecord, Status
 
@@ -69,67 +80,6 @@ def where(expression: str) -> Where:
         raise QueryError(f"where= takes an expression as text, not {type(expression).__name__}")
     return Where(expression)
 
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float))
-
-
-def _length(value: Any) -> Any:
-    return len(value) if isinstance(value, (str, list, tuple, Mapping)) else MISSING
-
-
-def _absolute(value: Any) -> Any:
-    return abs(value) if _number(value) else MISSING
-
-
-def _rounded(value: Any, digits: Any = 0) -> Any:
-    if not _number(value) or not isinstance(digits, int) or not math.isfinite(value):
-        return MISSING
-    return round(value, max(-400, min(digits, 400)))
-
-
-def _lower(value: Any) -> Any:
-    return value.lower() if isinstance(value, str) else MISSING
-
-
-def _starts(value: Any, head: Any) -> Any:
-    return value.startswith(head) if isinstance(value, str) and isinstance(head, str) else MISSING
-
-
-def _ends(value: Any, tail: Any) -> Any:
-    return value.endswith(tail) if isinstance(value, str) and isinstance(tail, str) else MISSING
-
-
-def _is_nan(value: Any) -> Any:
-    return isinstance(value, float) and math.isnan(value) if _number(value) else MISSING
-
-
-def _least(*values: Any) -> Any:
-    return _extreme(min, values)
-
-
-def _most(*values: Any) -> Any:
-    return _extreme(max, values)
-
-
-def _extreme(choose: Callable[..., Any], values: tuple[Any, ...]) -> Any:
-    if len(values) == 1 and isinstance(values[0], (list, tuple)):
-        values = tuple(values[0])
-    return choose(values) if values and all(map(_number, values)) else MISSING
-
-
-FUNCTIONS: dict[str, tuple[Callable[..., Any], int, int]] = {
-    "abs": (_absolute, 1, 1),
-    "len": (_length, 1, 1),
-    "min": (_least, 1, 99),
-    "max": (_most, 1, 99),
-    "round": (_rounded, 1, 2),
-    "lower": (_lower, 1, 1),
-    "startswith": (_starts, 2, 2),
-    "endswith": (_ends, 2, 2),
-    "isnan": (_is_nan, 1, 1),
-}
-"""Name → what it does, and how few and how many arguments it takes. The texts' three may be written as methods too."""
 
 _CONSTANTS = {"inf": math.inf, "nan": math.nan}
 _LONGEST = 10_000  # characters
@@ -178,8 +128,8 @@ class _Compiler:
             case ast.Name(name):
                 return self._name(node, name)
             case ast.Attribute(base, name):
-                inside = self._part(base, depth + 1)
-                return lambda record: _inside(inside(record), name)
+                inner = self._part(base, depth + 1)
+                return lambda record: inside(inner(record), name)
             case ast.Subscript(base, key):
                 return self._subscript(base, key, depth)
             case ast.Compare():
@@ -191,12 +141,12 @@ class _Compiler:
                 tests = [self._part(term, depth + 1) for term in terms]
                 return lambda record: any(test(record) for test in tests)
             case ast.UnaryOp(ast.Not(), operand):
-                inside = self._part(operand, depth + 1)
-                return lambda record: not inside(record)
+                inner = self._part(operand, depth + 1)
+                return lambda record: not inner(record)
             case ast.UnaryOp(ast.USub() | ast.UAdd() as sign, operand):
-                inside = self._part(operand, depth + 1)
-                turn = operator.neg if isinstance(sign, ast.USub) else operator.pos
-                return lambda record: turn(value) if _number(value := inside(record)) else MISSING
+                inner = self._part(operand, depth + 1)
+                factor = -1 if isinstance(sign, ast.USub) else 1
+                return lambda record: calculated(operator.mul, factor, inner(record))
             case ast.BinOp(left, sign, right):
                 return self._arithmetic(node, left, sign, right, depth)
             case ast.List(items) | ast.Tuple(items) | ast.Set(items):
@@ -219,8 +169,8 @@ class _Compiler:
     def _subscript(self, base: ast.expr, key: ast.expr, depth: int) -> Part:
         if isinstance(key, ast.Slice):
             raise self._refuse(base, "a slice is not part of the language; one item is: layers[0]")
-        inside, index = self._part(base, depth + 1), self._part(key, depth + 1)
-        return lambda record: _subscripted(inside(record), index(record))
+        inner, index = self._part(base, depth + 1), self._part(key, depth + 1)
+        return lambda record: subscripted(inner(record), index(record))
 
     def _comparison(self, node: ast.Compare, depth: int) -> Part:
         first = self._part(node.left, depth + 1)
@@ -232,7 +182,7 @@ class _Compiler:
             if isinstance(sign, (ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE)):
                 self._check_time(left, right)
                 self._check_time(right, left)
-            links.append((_COMPARISONS[type(sign)], self._part(right, depth + 1)))
+            links.append((COMPARISONS[type(sign)], self._part(right, depth + 1)))
             left = right
         if len(links) == 1:
             compare, second = links[0]
@@ -253,16 +203,18 @@ class _Compiler:
         """A time that is no time is refused at once: compared with each run, it would be silently false."""
         if isinstance(name, ast.Name) and name.id in ("started_at", "ended_at"):
             literal = text.value if isinstance(text, ast.Constant) else None
-            if isinstance(literal, str) and _span(literal) is None:
-                raise self._refuse(text, 'not a time; write "2026-11-01" or "2026-11-01T10:00", in UTC unless it says otherwise')
+            if isinstance(literal, str) and time_span(literal) is None:
+                raise self._refuse(
+                    text, 'not a time; write "2026-11-01" or "2026-11-01T10:00", in UTC unless it says otherwise'
+                )
 
     def _arithmetic(self, node: ast.expr, left: ast.expr, sign: ast.operator, right: ast.expr, depth: int) -> Part:
-        calculate = _ARITHMETIC.get(type(sign))
+        calculate = ARITHMETIC.get(type(sign))
         if calculate is None:
             word = {ast.BitAnd: "; write `and`", ast.BitOr: "; write `or`"}.get(type(sign), "")
             raise self._refuse(node, f"this operator is not part of the language{word}")
         first, second = self._part(left, depth + 1), self._part(right, depth + 1)
-        return lambda record: _calculated(calculate, first(record), second(record))
+        return lambda record: calculated(calculate, first(record), second(record))
 
     def _call(self, node: ast.Call, depth: int) -> Part:
         arguments = list(node.args)
@@ -274,12 +226,16 @@ class _Compiler:
             case _:
                 raise self._refuse(node.func, f"only these can be called: {', '.join(FUNCTIONS)}")
         if name not in FUNCTIONS:
-            raise self._refuse(node.func, f"no function {name!r}{_near(name, FUNCTIONS)}; there are: {', '.join(FUNCTIONS)}")
+            raise self._refuse(
+                node.func, f"no function {name!r}{_near(name, FUNCTIONS)}; there are: {', '.join(FUNCTIONS)}"
+            )
         function, least, most = FUNCTIONS[name]
         if node.keywords or not least <= len(arguments) <= most or any(isinstance(a, ast.Starred) for a in arguments):
-            raise self._refuse(node, f"{name}() takes {least if least == most else f'{least} to {most}'} plain arguments")
+            raise self._refuse(
+                node, f"{name}() takes {least if least == most else f'{least} to {most}'} plain arguments"
+            )
         parts = [self._part(argument, depth + 1) for argument in arguments]
-        return lambda record: _called_with(function, [part(record) for part in parts])
+        return lambda record: called_with(function, [part(record) for part in parts])
 
 
 _ACCEPTED = "there are fields of the record, numbers, texts, comparisons, and/or/not, arithmetic and a few functions"
@@ -316,139 +272,3 @@ def _called(node: ast.expr) -> str:
 
 def _is_singleton(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, bool))
-
-
-def _inside(value: Any, name: str) -> Any:
-    return value.get(name, MISSING) if isinstance(value, Mapping) else MISSING
-
-
-def _subscripted(value: Any, key: Any) -> Any:
-    return find(value, key) if type(key) in (str, int) else MISSING
-
-
-def _called_with(function: Callable[..., Any], arguments: list[Any]) -> Any:
-    try:
-        return function(*arguments)
-    except (ArithmeticError, ValueError, TypeError):
-        return MISSING
-
-
-def _calculated(calculate: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
-    if not (_number(left) and _number(right)):
-        return MISSING
-    try:
-        return calculate(left, right)
-    except (ArithmeticError, ValueError):  # by zero, out of range
-        return MISSING
-
-
-def _power(base: int | float, exponent: int | float) -> Any:
-    if isinstance(base, int) and isinstance(exponent, int):
-        bits = base.bit_length() * abs(exponent)
-        if bits > 4096:
-            raise OverflowError
-    result = base**exponent
-    if isinstance(result, complex):
-        raise ArithmeticError
-    return result
-
-
-def _product(left: int | float, right: int | float) -> Any:
-    if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > 1 << 16:
-        raise OverflowError
-    return left * right
-
-
-_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: _product,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.Pow: _power,
-}
-
-
-def _equal(left: Any, right: Any) -> bool:
-    if isinstance(left, datetime) or isinstance(right, datetime):
-        return _in_time(left, right, lambda value, begin, end: begin <= value < end)
-    try:
-        return bool(left == right)
-    except RecursionError:
-        return False
-
-
-def _in_time(left: Any, right: Any, test: Callable[[datetime, datetime, datetime], bool]) -> bool:
-    """Compare a time with a time or a text, which stands for the span from its begin up to its end."""
-    if isinstance(left, datetime) and isinstance(right, (str, datetime)):
-        span = _span(right)
-        return span is not None and test(left, *span)
-    return False
-
-
-def _span(text: str | datetime) -> tuple[datetime, datetime] | None:
-    if isinstance(text, datetime):
-        return text, text + timedelta(microseconds=1)
-    try:
-        begin = datetime.fromisoformat(text.strip())
-        begin = begin if begin.tzinfo else begin.replace(tzinfo=UTC)
-        whole_day = len(text.strip()) <= len("2026-11-01")
-        return begin, begin + (timedelta(days=1) if whole_day else timedelta(microseconds=1))
-    except (ValueError, OverflowError):
-        return None
-
-
-def _ordered(compare: Callable[[Any, Any], Any], in_time: Callable[[datetime, datetime, datetime], bool]) -> Any:
-    turned = _TURNED[compare]
-
-    def test(left: Any, right: Any) -> bool:
-        if isinstance(left, datetime):
-            return _in_time(left, right, in_time)
-        if isinstance(right, datetime):
-            return bool(_COMPARISONS[turned](right, left))
-        try:
-            return bool(compare(left, right))
-        except (TypeError, RecursionError):
-            return False  # values of different types are in no order
-
-    return test
-
-
-def _unequal(left: Any, right: Any) -> bool:
-    return not _equal(left, right)
-
-
-def _contained(item: Any, holder: Any) -> bool:
-    if isinstance(holder, str):
-        return isinstance(item, str) and item in holder
-    if isinstance(holder, Mapping):
-        return type(item) in (str, int) and find(holder, item) is not MISSING
-    if isinstance(holder, (list, tuple)):
-        return any(_equal(item, each) for each in holder if each is not MISSING)
-    return False
-
-
-def _known(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
-    """What is missing compares false."""
-    return lambda left, right: left is not MISSING and right is not MISSING and compare(left, right)
-
-
-_TURNED: dict[Any, type[ast.cmpop]] = {
-    operator.lt: ast.Gt,
-    operator.le: ast.GtE,
-    operator.gt: ast.Lt,
-    operator.ge: ast.LtE,
-}
-_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
-    ast.Eq: _known(lambda left, right: _equal(right, left) if isinstance(right, datetime) else _equal(left, right)),
-    ast.NotEq: _known(lambda left, right: _unequal(right, left) if isinstance(right, datetime) else _unequal(left, right)),
-    ast.Lt: _known(_ordered(operator.lt, lambda value, begin, _: value < begin)),
-    ast.LtE: _known(_ordered(operator.le, lambda value, _, end: value < end)),
-    ast.Gt: _known(_ordered(operator.gt, lambda value, _, end: value >= end)),
-    ast.GtE: _known(_ordered(operator.ge, lambda value, begin, _: value >= begin)),
-    ast.In: _known(_contained),
-    ast.NotIn: _known(lambda item, holder: not _contained(item, holder)),
-    ast.Is: _known(operator.is_),
-    ast.IsNot: _known(operator.is_not),
-}

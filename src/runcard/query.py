@@ -1,12 +1,13 @@
-"""Which run was best, and why: filter, sort, rank, compare, aggregate and explain records. Pure functions, no I/O
-but for the recorded patches that `compare` reads.
+"""Which run was best, and why: filter, sort, rank, compare, aggregate and explain records.
+
+Pure functions over records; `compare` alone reads files, the patches that both runs recorded.
 
 >>> from runcard.record import RunRecord
->>> runs = [RunRecord(run_id=f"20261101T00000{n}-00000000", metrics={"loss": loss}) for n, loss in enumerate([0.3, 0.1])]
->>> [run.metrics["loss"] for run in rank(runs, "loss", "minimize")]
-[0.1, 0.3]
->>> len(select(runs, where="metrics.loss < 0.2"))
-1
+>>> runs = [RunRecord(run_id=f"20261101T00000{n}-00000000", metrics={"loss": 1 / (n + 1)}) for n in range(3)]
+>>> [run.metrics["loss"] for run in rank(runs, "loss", "minimize")][0]
+0.3333333333333333
+>>> len(select(runs, where="metrics.loss < 0.9"))
+2
 """
 
 from __future__ import annotations
