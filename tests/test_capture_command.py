@@ -21,7 +21,7 @@ import json
 from runcard.capture import command
 class Redactor:
     def text(self, text): return text.replace("hunter2", "[redacted]"), text.count("hunter2")
-    def argv(self, words): return [word.replace("hunter2", "[redacted]") for word in words], 0
+    def argv(self, words): return [w.replace("hunter2", "[redacted]") if w[:2] == "--" else w for w in words], 0
 print(json.dumps(command.capture(Redactor())))
 """
 

@@ -85,9 +85,12 @@ def test_progress_bar_becomes_its_last_state(monkeypatch, log):
         sys.stderr.write(f"\r{percent}%|{'#' * (percent // 10)}")
     sys.stderr.write("\n")
     sys.stderr.write("\r50%\r100%\r      \rdone\n")
-    sys.stderr.write("a\r\nb\r")
+    sys.stderr.write("a\r\n")
+    for step in range(2000):  # far more than the longest line that is kept
+        sys.stderr.write(f"\r{step:100}")
+    sys.stderr.write("\rlast\nb\r")
     console.stop()
-    assert log.read_text() == "100%|##########\ndone\na\nb\n"
+    assert log.read_text() == "100%|##########\ndone\na\nlast\nb\n"
     assert "\r50%" in streams[1].getvalue()
 
 

@@ -119,7 +119,7 @@ def test_limits_of_a_version_2_group(tmp_path):
         tmp_path,
         {
             "proc/self/cgroup": "0::/pod/box\n",
-            "sys/fs/cgroup/pod/box/cpu.max": "max 100000\n",
+            "sys/fs/cgroup/pod/box/cpu.max": "400000 100000\n",
             "sys/fs/cgroup/pod/box/memory.max": "1000000\n",
             "sys/fs/cgroup/pod/cpu.max": "150000 100000\n",
             "sys/fs/cgroup/pod/memory.max": "2000000\n",

@@ -172,6 +172,7 @@ def test_written_to_while_read(tmp_path, monkeypatch):
     def slow(*arguments):
         with file.open("ab") as other:
             other.write(b"2")
+        os.utime(file, (1_600_000_000, 1_600_000_000))
         return digest(*arguments)
 
     monkeypatch.setattr(hashlib, "file_digest", slow)

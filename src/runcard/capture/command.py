@@ -28,7 +28,7 @@ def capture(redactor: Redactor) -> dict[str, Json]:
     quoted for a shell. ``cwd`` is None when the working directory was deleted; ``cwd_deleted`` then has its name,
     where the system still knows it.
     """
-    kind, entry = probe(_kind) or ("embedded", None)
+    how, entry = kind()
     original = list(sys.orig_argv)
     told = _redacted(original, redactor)
     cwd = probe(os.getcwd)
@@ -38,7 +38,7 @@ def capture(redactor: Redactor) -> dict[str, Json]:
         "cwd_deleted": None if cwd is not None else probe(_deleted_cwd),
     }
     return {
-        "kind": kind,
+        "kind": how,
         "entry": None if entry is None else encodable(entry),
         "argv": list[Any](_redacted(list(getattr(sys, "argv", [])), redactor)),
         "orig_argv": list[Any](told),
@@ -46,6 +46,11 @@ def capture(redactor: Redactor) -> dict[str, Json]:
         "interactive": bool(sys.flags.interactive or hasattr(sys, "ps1")),
         **known(facts),
     }
+
+
+def kind() -> tuple[str, str | None]:
+    """The ``kind`` and ``entry`` of `capture`."""
+    return probe(_kind) or ("embedded", None)
 
 
 def program(original: Sequence[str]) -> tuple[str, str | None]:

@@ -72,11 +72,18 @@ def _whole(seed: int) -> Json:
     return seed if -(2**63) <= seed < 2**63 else str(seed)
 
 
-def _packed(words: tuple[int, ...]) -> dict[str, Json]:
+def _told(raw: bytes, position: int, gauss: float | None) -> dict[str, Json]:
+    """A Mersenne twister: its 624 words, how many of them are used up, and a normal number that is waiting."""
     import base64
 
-    raw = struct.pack("<624I", *words)
-    return {"generator": "MT19937", "sha256": hashlib.sha256(raw).hexdigest(), "state": base64.b64encode(raw).decode()}
+    digest = hashlib.sha256(raw + f"{position} {gauss!r}".encode())
+    return {
+        "generator": "MT19937",
+        "sha256": digest.hexdigest(),
+        "state": base64.b64encode(raw).decode(),
+        "position": position,
+        "gauss": gauss,
+    }
 
 
 def _unpacked(told: dict[str, Any]) -> tuple[int, ...]:
@@ -87,7 +94,7 @@ def _unpacked(told: dict[str, Any]) -> tuple[int, ...]:
 
 def _random() -> dict[str, Json]:
     version, words, gauss = random.getstate()
-    return {**_packed(words[:-1]), "version": version, "position": words[-1], "gauss": gauss}
+    return {**_told(struct.pack("<624I", *words[:-1]), words[-1], gauss), "version": version}
 
 
 def _restore_random(told: dict[str, Any]) -> bool:
@@ -103,16 +110,8 @@ def _numpy() -> dict[str, Json] | None:
     name = str(whole["bit_generator"])
     if name != "MT19937":  # the user has put another generator beneath the legacy functions
         return {"generator": name}
-    raw = whole["state"]["key"].astype("<u4").tobytes()
-    import base64
-
-    return {
-        "generator": name,
-        "sha256": hashlib.sha256(raw).hexdigest(),
-        "state": base64.b64encode(raw).decode(),
-        "position": int(whole["state"]["pos"]),
-        "gauss": float(whole["gauss"]) if whole["has_gauss"] else None,
-    }
+    gauss = float(whole["gauss"]) if whole["has_gauss"] else None
+    return _told(whole["state"]["key"].astype("<u4").tobytes(), int(whole["state"]["pos"]), gauss)
 
 
 def _restore_numpy(told: dict[str, Any]) -> bool:
