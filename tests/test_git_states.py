@@ -335,12 +335,20 @@ def test_a_users_module_called_git_is_not_imported(repository, tmp_path):
     assert done.stdout == b"clean\n"
 
 
-def test_gitpython_starts_git(repository):
+def test_gitpython_starts_git(repository, monkeypatch):
     """Git is started through GitPython's launcher where it can be imported."""
     from git.cmd import safer_popen
 
+    started = []
+    monkeypatch.setattr(git_program, "_answered", set())
+    monkeypatch.setattr(git_program, "_launchers", [])
+    monkeypatch.setattr(
+        "git.cmd.safer_popen", lambda command, **rest: started.append(command) or safer_popen(command, **rest)
+    )
+    repository.write("new.py")
     repository.capture()
-    assert git_program._launcher() is safer_popen
+    assert [command[-1] for command in started if "status" in command] == ["--untracked-files=all"]
+    assert len(started) == 4
 
 
 def test_keyboard_interrupt_goes_through(repository, monkeypatch):
