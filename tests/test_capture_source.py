@@ -269,6 +269,15 @@ def test_an_edit_after_the_first_look_is_named(tmp_path, monkeypatch, fresh):
     assert edited_since_import(tmp_path) == ["edited_two"]
 
 
+def test_a_reload_takes_the_edit_in(tmp_path, monkeypatch, fresh):
+    """A module that is reloaded after the edit is what its file says."""
+    module = make_module(tmp_path, monkeypatch, "reloaded", "x = 1\n")
+    assert edited_since_import(tmp_path) == []
+    (tmp_path / "reloaded.py").write_text("x = 12345\n")
+    importlib.reload(module)
+    assert edited_since_import(tmp_path) == []
+
+
 def test_a_module_written_and_then_imported_is_not_edited(tmp_path, monkeypatch, fresh):
     """A file younger than the process is fine when its .pyc was made from it."""
     make_module(tmp_path, monkeypatch, "young", "x = 1\n")

@@ -9,7 +9,7 @@ Python does not record when a module was imported, so `edited_since_import` infe
 - A younger file whose modification time and size are those that the module's ``.pyc`` was compiled from is what
   was loaded too: it was written before its import, which made the ``.pyc``.
 - Any other younger file was edited after its import.
-- What a first look found unedited is compared with that look from then on.
+- What a first look found unedited is compared with that look from then on, until the module is reloaded.
 
 The limits: without a ``.pyc`` (``PYTHONDONTWRITEBYTECODE``, a read-only folder) a file that the process writes
 and then imports is taken for edited; an edit that restores time and size is not seen; nor is one made before the
@@ -34,7 +34,7 @@ _MOST_LINES = 5_000
 _GRAIN = 0.05  # seconds: clock ticks and file times are coarse, and nobody edits a file that fast
 
 _described: dict[types.CodeType, dict[str, Any]] = {}
-_first_seen: dict[str, tuple[int, int]] = {}
+_first_seen: dict[str, tuple[tuple[int, int], object]] = {}
 
 
 def describe(function: object) -> dict[str, Any]:
@@ -262,16 +262,16 @@ def _is_stdlib(file: str) -> bool:
 
 def _is_edited(module: object, file: str, found: os.stat_result, started: float) -> bool:
     now = (found.st_mtime_ns, found.st_size)
-    if file in _first_seen:
-        return _first_seen[file] != now
-    if found.st_mtime <= started + _GRAIN:
-        _first_seen[file] = now
-        return False
-    compiled = _compiled_from(module)
-    if compiled == (int(found.st_mtime) & 0xFFFFFFFF, found.st_size & 0xFFFFFFFF):
-        _first_seen[file] = now
-        return False
-    return True
+    spec = _dictionary(module).get("__spec__")
+    seen = _first_seen.get(file)
+    # A reload (IPython's autoreload, too) gives the module a new spec: it is looked at afresh.
+    if seen is not None and seen[1] is spec:
+        return seen[0] != now
+    compiled = (int(found.st_mtime) & 0xFFFFFFFF, found.st_size & 0xFFFFFFFF)
+    if found.st_mtime > started + _GRAIN and _compiled_from(module) != compiled:
+        return True
+    _first_seen[file] = (now, spec)
+    return False
 
 
 def _compiled_from(module: object) -> tuple[int, int] | None:
