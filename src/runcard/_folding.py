@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from runcard.events import Event
 from runcard.record import Fields, Journals, Point, RunRecord, Status, as_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from runcard.events import Event
 
 
 def points(journals: Journals, *, name: str | None = None, rank: int | None = None) -> Iterator[Point]:
@@ -183,6 +186,7 @@ class Folding:
                 ended_at=None,
                 host=event.get("host"),
                 alive=as_fields(event.get("alive") or {}),
+                job=event.get("job"),
                 process_rank=event.get("process_rank"),
             )
         )

@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import orjson
 
 from runcard.events import Event, restore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 EVENT_LIMIT = 1 << 20  # bytes; `values` bounds what goes in, this is the last guard
 _LINE_LIMIT = 16 << 20  # a hostile line longer than this is not parsed
@@ -126,6 +128,39 @@ class Journal:
         self.close()
 
 
+class MemoryJournal:
+    """Where events go when no disk takes them: the same interface, gone with the process."""
+
+    def __init__(self) -> None:
+        self.unwritten = 0
+        self.closed = False
+        self.path = Path(os.devnull)
+        self._lines: list[bytes] = []
+
+    def append(self, event: Event) -> bool:
+        """Keep the event, as its line, so that what is read back is what a file would give."""
+        self._lines.append(encode({"n": len(self._lines), **event}))
+        return True
+
+    def events(self) -> list[Event]:
+        """The events so far."""
+        return [event for line in self._lines if (event := decode(line)) is not None]
+
+    def sync(self) -> bool:
+        """False: memory survives nothing."""
+        return False
+
+    def touch(self) -> None:
+        """Nobody watches."""
+
+    def close(self) -> None:
+        """Take no more."""
+        self.closed = True
+
+    def after_fork(self) -> None:
+        """A child's copy is its own."""
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder survive a power cut; where folders cannot be opened (Windows), nothing to do."""
     if os.name == "nt":
@@ -220,6 +255,20 @@ def writers(folder: Path) -> dict[str, Path]:
             if name.startswith("journal") and name.endswith(".jsonl") and entry.is_file(follow_symlinks=False):
                 found[name[: -len(".jsonl")]] = Path(entry.path)
     return found
+
+
+def last_events(path: Path, *, first: bool = False, limit: int = 1 << 16) -> list[Event]:
+    """The events in the last ``limit`` bytes of a journal, or with ``first`` in its first line."""
+    try:
+        with path.open("rb") as file:
+            if first:
+                lines = [file.readline(_LINE_LIMIT)]
+            else:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - limit))
+                lines = file.readlines()
+    except OSError:
+        return []
+    return [event for line in lines if (event := decode(line)) is not None]
 
 
 def _where_it_ends(path: Path) -> tuple[int, bool]:

@@ -1,0 +1,177 @@
+"""What an open run can be told besides metrics: artifacts, inputs, config, decisions, tags, notes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runcard._files import checked_name, inside, temporary_path
+from runcard.capture.inputs import describe
+from runcard.errors import warn
+from runcard.values import config_hash, plain, plain_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from runcard._run import Run
+
+
+def metric_name(run: Run, name: Any) -> str | None:
+    """A metric's name as it is recorded, or None, counted, when it is no text."""
+    if isinstance(name, str) and name:
+        return run._life.redactor.name(plain_text(str(name)))
+    run.lose("bad_name")
+    warn(f"a metric's name is a text, not {type(name).__name__}; the value is left out", once=f"name {run.run_id}")
+    return None
+
+
+def log_artifact(run: Run, path: Any, name: str | None, *, copy: bool, transient: bool) -> None:
+    """Copy a file or folder into the run, or record where it lies."""
+    source = Path(os.fspath(path))
+    if not source.exists():
+        _refuse(run, f"log_artifact({str(path)!r}): there is no such file")
+        return
+    try:
+        clean = run._life.redactor.name(checked_name(source.name if name is None else name))
+        if not copy:
+            _record(run, clean, source.resolve(), source.resolve().as_uri(), transient)
+            return
+        target = inside(_folder(run), clean)
+    except (ValueError, TypeError) as error:
+        _refuse(run, f"log_artifact(name={name!r}) is not accepted: {error}")
+        return
+    if source.is_dir():
+        shutil.copytree(source, target, dirs_exist_ok=True, ignore=_links)
+    else:
+        shutil.copyfile(source, target)
+    _record_tree(run, clean, target, transient)
+
+
+def artifact_path(run: Run, name: Any, *, transient: bool) -> Path:
+    """A path inside the run for a file that is recorded when the run ends."""
+    try:
+        clean = run._life.redactor.name(checked_name(name))
+        path = inside(_folder(run), clean)
+    except (ValueError, TypeError) as error:
+        path = temporary_path(name)
+        _refuse(run, f"artifact_path({name!r}) is not accepted: {error}; the file goes to {path} and is not recorded")
+        return path
+    run._life.pending[clean] = (path, transient)
+    return path
+
+
+def record_pending(run: Run) -> None:
+    """At the end: record what was written to the paths given out; what never came is no loss."""
+    for name, (path, transient) in run._life.pending.items():
+        if path.exists():
+            _record_tree(run, name, path, transient)
+
+
+def log_input(run: Run, path: Any) -> None:
+    """Record a file or folder that the run reads."""
+    found = describe(Path(os.fspath(path)), limit=run._life.settings.input_limit)
+    told, hidden = run._life.redactor.tree(found)
+    event = {"kind": "input", "t": time.time(), **told}
+    _append(run, event, {"redacted": hidden})
+
+
+def log_config(run: Run, config: Any, named: Mapping[str, Any]) -> None:
+    """Add keys to the config; one that is there keeps its value."""
+    told = plain({**named} if config is None else config)
+    if type(told.value) is not dict:
+        _refuse(run, f"log_config() takes a mapping or a configuration object, not {type(config).__name__}")
+        return
+    value, hidden = run._life.redactor.tree(told.value)
+    extra = plain(dict(named)) if named and config is not None else None
+    if extra is not None:
+        value = {**value, **run._life.redactor.tree(extra.value)[0]}
+    new = {key: item for key, item in value.items() if key not in run.config}
+    frozen = [key for key in value if key in run.config and run.config[key] != value[key]]
+    losses = {"redacted": hidden, "cut": told.cuts, "config_frozen": len(frozen)}
+    if frozen:
+        warn(f"config {frozen[0]!r} is set already and keeps its value", once=f"frozen {run.run_id} {frozen[0]}")
+    run.config = {**run.config, **new}
+    exact = told.exact and (extra is None or extra.exact) and run._life.config_exact
+    run._life.config_exact = exact
+    event = {
+        "kind": "config",
+        "t": time.time(),
+        "config": new,
+        "types": {**told.types, **(extra.types if extra is not None else {})},
+        "config_hash": config_hash(run.config) if exact else None,
+    }
+    event["types"].pop("", None)
+    _append(run, event, losses)
+
+
+def decide(run: Run, decision: str, reason: str | None, *, source: str = "code") -> None:
+    """Judge the run."""
+    text, hidden = (None, 0) if reason is None else run._life.redactor.text(plain_text(str(reason)))
+    run._life.decided = True
+    event = {"kind": "decision", "t": time.time(), "decision": decision, "reason": text, "source": source}
+    _append(run, {**event, "by": run._life.user}, {"redacted": hidden})
+
+
+def tag(run: Run, tags: tuple[str, ...]) -> None:
+    """Add tags."""
+    told = [run._life.redactor.text(plain_text(str(each))) for each in tags]
+    _append(
+        run, {"kind": "tag", "t": time.time(), "add": [text for text, _ in told]}, {"redacted": sum(n for _, n in told)}
+    )
+
+
+def note(run: Run, text: str) -> None:
+    """Add a note."""
+    told, hidden = run._life.redactor.text(plain_text(str(text)))
+    _append(run, {"kind": "note", "t": time.time(), "text": told}, {"redacted": hidden})
+
+
+def _append(run: Run, event: dict[str, Any], losses: Mapping[str, int]) -> None:
+    counted = {kind: count for kind, count in losses.items() if count}
+    run._journal.append({**event, "losses": counted} if counted else event)
+
+
+def _refuse(run: Run, message: str) -> None:
+    run.lose("artifacts_refused" if "artifact" in message else "refused")
+    warn(message, once=f"{run.run_id} {message}")
+
+
+def _folder(run: Run) -> Path:
+    """Where the run's artifacts go. A run that has only memory keeps them in a temporary folder."""
+    if run.folder is None:
+        raise ValueError("the run has no folder to keep files in")
+    folder = run.folder / "artifacts"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def _record_tree(run: Run, name: str, path: Path, transient: bool) -> None:
+    """Record a file, or each file below a folder."""
+    if not path.is_dir():
+        _record(run, name, path, None, transient)
+        return
+    for found in sorted(path.rglob("*")):
+        if found.is_file() and not found.is_symlink():
+            _record(run, f"{name}/{found.relative_to(path).as_posix()}", found, None, transient)
+
+
+def _record(run: Run, name: str, path: Path, uri: str | None, transient: bool) -> None:
+    told = describe(path, limit=run._life.settings.input_limit)
+    event: dict[str, Any] = {"kind": "artifact", "t": time.time(), "name": name}
+    if uri is None:
+        event["path"] = f"artifacts/{name}"
+    else:
+        event["uri"] = uri
+    event |= {key: told[key] for key in ("bytes", "sha256", "mtime", "hashed") if key in told}
+    event["transient"] = transient
+    if run._life.place.rank:
+        event["rank"] = run._life.place.rank
+    run._journal.append(event)
+
+
+def _links(folder: str, names: list[str]) -> list[str]:
+    """Links are not followed: they could lead anywhere."""
+    return [name for name in names if os.path.islink(os.path.join(folder, name))]

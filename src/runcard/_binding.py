@@ -1,0 +1,75 @@
+"""The arguments of a call as its config: bound with defaults, in signature order, without ``self`` and ``cls``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from runcard.values import is_config_object
+
+_CONFIG_NAMES = frozenset(("config", "cfg", "conf", "args", "opts", "options", "params", "hparams", "settings"))
+_signatures: dict[Any, inspect.Signature | None] = {}  # by function; the interpreter's own cache is by call
+_KEPT = 10_000
+
+
+class Bound(NamedTuple):
+    """One call's arguments.
+
+    Attributes:
+        config: What is recorded as the config.
+        arguments: Name → value, for `inputs`.
+        parameter: The sole parameter whose value *is* the config, if there is one.
+    """
+
+    config: Any
+    arguments: Mapping[str, Any]
+    parameter: str | None
+
+
+def bind(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bound | None:
+    """Bind a call's arguments; None when they do not fit the signature."""
+    signature = _signature(function)
+    if signature is None:
+        return Bound({"args": list(args), "kwargs": kwargs}, {}, None)
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError:
+        return None
+    bound.apply_defaults()
+    arguments = dict(bound.arguments)
+    if _is_method(function, signature):
+        arguments.pop(next(iter(signature.parameters)), None)
+    if len(arguments) == 1:
+        (name, value), *_ = arguments.items()
+        if is_config_object(value) or (name in _CONFIG_NAMES and isinstance(value, Mapping)):
+            return Bound(value, arguments, name)
+    return Bound(arguments, arguments, None)
+
+
+def _signature(function: Any) -> inspect.Signature | None:
+    """The signature, or None for callables that do not tell theirs."""
+    try:
+        return _signatures[function]
+    except (KeyError, TypeError):
+        pass  # not seen yet, or not hashable
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        signature = None
+    if len(_signatures) >= _KEPT:  # functions made in a loop
+        _signatures.clear()
+    try:
+        _signatures[function] = signature
+    except TypeError:
+        pass  # not hashable: bound anew each time
+    return signature
+
+
+def _is_method(function: Any, signature: inspect.Signature) -> bool:
+    """Whether the first parameter is ``self`` or ``cls`` of a function that was defined in a class."""
+    names = list(signature.parameters)
+    if not names or names[0] not in ("self", "cls", "mcs", "mcls"):
+        return False
+    outer = getattr(function, "__qualname__", "").rpartition(".")[0]
+    return bool(outer) and not outer.endswith("<locals>")

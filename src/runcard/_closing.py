@@ -1,0 +1,338 @@
+"""How a run ends: the outcome, the result, the judgement, the end event; then the views and the sinks.
+
+The end event is on disk before anything else is tried, so that a disk that fills, a sink that hangs or a second Ctrl-C
+takes the views at most.
+"""
+
+from __future__ import annotations
+
+import atexit
+import math
+import os
+import sys
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from runcard import _actions, _current, _pulse, query
+from runcard._outcome import Outcome, outcome_of
+from runcard.errors import contained, describe, is_strict, warn
+from runcard.journal import Journal
+from runcard.locks import locked
+from runcard.record import History, RunRecord, Status
+from runcard.sinks.files import FilesSource, write_views
+from runcard.values import plain, returned
+
+if TYPE_CHECKING:
+    from runcard._opening import Life
+    from runcard._run import Run
+
+DURABLE_AFTER_S = 1.0  # a run that took so long is worth an fsync
+
+
+def close_run(run: Run, error: BaseException | None, result: Any = None, *, wait: bool = True) -> None:
+    """End a run; our own failure becomes a warning.
+
+    Args:
+        run: The run.
+        error: What left it; None for a normal end.
+        result: What the function returned.
+        wait: Whether to wait for the sinks here; a coroutine waits in its loop instead.
+    """
+    try:
+        _close(run, error, result, wait=wait)
+    except RecursionError:
+        # The user's code has used up the stack; a thread has one of its own.
+        thread = threading.Thread(target=_close_again, args=(run, error, result))
+        thread.start()
+        thread.join()
+    except Exception as failure:
+        if is_strict():
+            raise
+        warn(f"the run {run.run_id[-8:]} could not be ended well: {describe(failure)}", once="cannot close")
+    finally:
+        _forget(run)
+
+
+def killed_by(run: Run, signal_name: str) -> None:
+    """Write the last word of a run that a signal is about to end."""
+    if run.is_open:
+        run._close(_Killed(signal_name))
+
+
+class _Killed(BaseException):
+    """Stands for a termination signal."""
+
+
+def _close_again(run: Run, error: BaseException | None, result: Any) -> None:
+    contained("end the run", _close, run, error, result, wait=True)
+
+
+def _close(run: Run, error: BaseException | None, result: Any, *, wait: bool) -> None:
+    life: Life = run._life
+    if life.console is not None:
+        contained("end the console's capture", life.console.stop)
+    if life.sampler is not None:
+        contained("end the sampling", life.sampler.stop)
+    if life.lineage is not None:
+        contained("tell the files", life.lineage.stop, run)
+    if life.pid != os.getpid():
+        run._journal.close()  # a forked child's copy: the parent writes the end
+        return
+    outcome = _outcome(error, run)
+    _actions.record_pending(run)
+    if not life.end_written:
+        _write_end(run, life, outcome, result)
+        life.end_written = True
+    _restore_environment(life)
+    if not life.place.owner:
+        run._journal.close()
+        return
+    record = _record(run, life)
+    if life.place.folder is not None:
+        write_views(life.place.folder, record, known=False)
+    _deliver(run, life, record, wait=wait)
+    run._journal.close()
+    _notice(run, life, record)
+
+
+def _outcome(error: BaseException | None, run: Run) -> Outcome:
+    if isinstance(error, _Killed):
+        return Outcome("killed", error={"type": str(error), "message": "the process was asked to stop", "causes": []})
+    found = contained("read the exception", outcome_of, error, run._options.expected)
+    if found is not None:
+        return found
+    return Outcome("failed", 1, {"type": type(error).__qualname__, "message": "(it cannot be read)", "causes": []})
+
+
+def _write_end(run: Run, life: Life, outcome: Outcome, result: Any) -> None:
+    """Append the judgement and the end event, and sync them when the run deserves it."""
+    redactor = life.redactor
+    metrics, rest, losses = _result(run, life, result) if outcome.status == "finished" else ({}, None, {})
+    resources = life.meter.read()
+    if life.inner_calls:
+        resources["inner_calls"] = life.inner_calls
+    error = redactor.tree(outcome.error)[0] if outcome.error is not None else None
+    if outcome.expected is not None:
+        _actions.decide(run, "discard", outcome.expected, source="expected")
+    is_best = contained("compare with earlier runs", _judge, run, life, metrics, outcome)
+    for kind, count in run._losses.items():
+        losses[kind] = losses.get(kind, 0) + count
+    run._losses.clear()
+    if run._journal.unwritten:
+        losses["unwritten"] = run._journal.unwritten
+    event = {
+        "kind": "end",
+        "t": time.time(),
+        "status": outcome.status,
+        "duration_s": resources.get("wall_s"),
+        "exit_code": outcome.exit_code,
+        "error": error,
+        "metrics": metrics,
+        "result": rest,
+        "is_best": is_best,
+        "resources": resources,
+        "losses": losses,
+    }
+    run.status = outcome.status
+    written = run._journal.append({key: value for key, value in event.items() if value not in (None, {}, [])})
+    if not written:
+        warn(f"the end of {run.run_id} could not be written; is the disk full? It will read as crashed", once="end")
+    durable = life.settings.durability == "disk" or (resources.get("wall_s") or 0.0) >= DURABLE_AFTER_S
+    if written and durable and run._journal.sync():
+        run._journal.append({"kind": "durable", "t": time.time()})
+
+
+def _result(run: Run, life: Life, result: Any) -> tuple[dict[str, Any], Any, dict[str, int]]:
+    """The numbers of what was returned, as metrics; and a bounded summary of the rest."""
+    if result is None:
+        return {}, None, {}
+    losses: dict[str, int] = {}
+    numbers, rest = contained("read the result", returned, result) or ({}, None)
+    metrics = {}
+    for name, value in numbers.items():
+        clean = _actions.metric_name(run, name or run._options.objective or "result")
+        if clean is not None:
+            metrics[clean] = value
+    summary = None
+    if rest is not None:
+        told = plain(rest)
+        summary, hidden = life.redactor.tree(told.value)
+        if hidden:
+            losses["redacted"] = hidden
+        if told.cuts:
+            losses["cut"] = told.cuts
+    return metrics, summary, losses
+
+
+def _judge(run: Run, life: Life, metrics: dict[str, Any], outcome: Outcome) -> bool | None:
+    """Whether this run is better than every one of its experiment that had ended before; decides when asked to."""
+    objective, direction = run._options.objective, run._options.direction
+    if objective is None or direction is None or life.place.folder is None:
+        return None
+    value = metrics.get(objective, _last_value(run, life, objective))
+    earlier = [
+        (found, record)
+        for record in FilesSource(life.place.root).records()
+        if record.experiment == run.experiment and record.run_id != run.run_id and record.ended_at is not None
+        if (found := query.metric_value(record, objective)) is not None
+    ]
+    is_best = outcome.status == "finished" and query.is_better(value, [found for found, _ in earlier], direction)
+    if run._options.auto_decide and not life.decided and outcome.expected is None:
+        _actions.decide(run, "keep" if is_best else "discard", _reason(run, value, earlier, is_best), source="auto")
+    return is_best
+
+
+def _last_value(run: Run, life: Life, name: str) -> Any:
+    return life.place.record(run.run_id).metrics.get(name)
+
+
+def _reason(run: Run, value: Any, earlier: list[tuple[float, RunRecord]], is_best: bool) -> str:
+    objective, direction = run._options.objective, run._options.direction
+    if not isinstance(value, (int, float)) or value != value:
+        return f"no {objective} to judge by"
+    if not earlier:
+        return f"{objective} {value:.6g}, the first of {run.experiment}" if is_best else f"{objective} {value:.6g}"
+    best, record = (min if direction == "minimize" else max)(earlier, key=lambda pair: pair[0])
+    if is_best:
+        return f"{objective} {value:.6g} beats {best:.6g} ({record.short_id})"
+    return f"{objective} {value:.6g} does not beat {best:.6g} ({record.short_id})"
+
+
+def _record(run: Run, life: Life) -> RunRecord:
+    record = life.place.record(run.run_id)
+    if life.place.folder is not None and record.status is not Status(run.status):  # the end did not reach the disk
+        return replace(record, status=Status(run.status))
+    return record
+
+
+def _restore_environment(life: Life) -> None:
+    if life.exported is None:
+        return
+    before = life.exported[0]
+    if before is None:
+        os.environ.pop("RUNCARD_PARENT", None)
+    else:
+        os.environ["RUNCARD_PARENT"] = before
+    life.exported = None
+
+
+def _deliver(run: Run, life: Life, record: RunRecord, *, wait: bool) -> None:
+    delivery = life.delivery
+    if delivery is None:
+        return
+    place = life.place
+
+    def copy() -> RunRecord:
+        """A record of its own for every sink; the history of a journal that may go is read now."""
+        own = RunRecord.from_dict(record.to_dict(history=False), folder=record.folder)
+        history = (
+            History(list(record.metric_history)) if place.spooled or place.folder is None else record.metric_history
+        )
+        return replace(own, metric_history=history)
+
+    delivery.finish(copy, place.journal_path)
+    if not wait:
+        _finish_later.append((run, life))
+        return
+    _settle(run, life, delivered=delivery.wait(life.settings.deadline))
+
+
+_finish_later: list[tuple[Run, Life]] = []
+
+
+async def wait_in_loop(waiting: list[threading.Event], deadline_s: float = 5.0) -> None:
+    """Let a coroutine wait for the sinks while its loop goes on."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return
+    until = time.monotonic() + deadline_s
+    pause = 0.0
+    while not all(event.is_set() for event in waiting) and time.monotonic() < until:
+        await asyncio.sleep(pause)
+        pause = min(0.05, pause + 0.001)
+
+
+def settle_async(run: Run) -> None:
+    """After a coroutine's wait: what a plain end does once its sinks have the record, without more waiting."""
+    for entry in [each for each in _finish_later if each[0] is run]:
+        _finish_later.remove(entry)
+        _settle(run, entry[1], delivered=entry[1].delivery.wait(0.0) if entry[1].delivery else True)
+
+
+def _settle(run: Run, life: Life, *, delivered: bool) -> None:
+    """A spooled run that every sink has, and whose artifacts lie elsewhere, is done with."""
+    place = life.place
+    done = place.spooled and delivered and not life.sink_problems and place.folder is not None
+    if done and not any((place.folder / "artifacts").glob("*")):
+        import shutil
+
+        shutil.rmtree(place.folder, ignore_errors=True)
+        run.folder = None
+
+
+def report_sink(run: Run, sink: str, problem: str) -> None:
+    """Record what a sink could not do; after the run's end, under its lock."""
+    life = run._life
+    life.sink_problems += 1
+    event = {"kind": "sink", "t": time.time(), "sink": sink, "problem": life.redactor.text(problem)[0][:500]}
+    event["losses"] = {"sinks": 1}
+    contained("record a sink's failure", _append, run, event)
+
+
+def _append(run: Run, event: dict[str, Any]) -> None:
+    """Append to the run's journal, be it still open or not."""
+    if not run._journal.closed:
+        run._journal.append(event)
+        return
+    path = run._life.place.journal_path
+    if path is None or not path.exists():
+        return
+    with locked(path):
+        late = Journal(path, shared=True)
+        try:
+            late.append(event)
+        finally:
+            late.close()
+
+
+def count_late(run: Run) -> None:
+    """Count what came after the end: the first at once, the others when the process exits."""
+    run._late += 1
+    if run._late == 1:
+        contained("count what came late", _append, run, _late_event(1))
+        atexit.register(_count_rest, run)
+
+
+def _count_rest(run: Run) -> None:
+    if run._late > 1:
+        contained("count what came late", _append, run, _late_event(run._late - 1))
+
+
+def _late_event(count: int) -> dict[str, Any]:
+    return {"kind": "loss", "t": time.time(), "losses": {"after_end": count}}
+
+
+def _forget(run: Run) -> None:
+    _current.open_runs.pop(id(run), None)
+    _pulse.forget(run)
+
+
+def _notice(run: Run, life: Life, record: RunRecord) -> None:
+    """One line on a terminal: which run that was, how it ended, where it lies."""
+    stderr = sys.stderr
+    try:
+        if run.parent is not None or stderr is None or not stderr.isatty():
+            return
+        seconds = record.duration_s or 0.0
+        took = f"{seconds:.1f}s" if seconds < 60 else f"{int(seconds // 60)}m{int(seconds % 60):02d}s"
+        where = life.place.folder or ", ".join(str(sink) for sink in life.settings.sinks)
+        if life.place.folder is not None:
+            try:
+                where = os.path.relpath(life.place.folder)
+            except (OSError, ValueError):
+                pass  # another drive, or no working directory: the absolute path it is
+        stderr.write(f"runcard {run.run_id[-8:]} {run.status} in {took}: {where}\n")
+    except (OSError, ValueError):
+        pass  # the terminal is gone

@@ -1,0 +1,59 @@
+"""The journal of a forked child inside its parent's run: a file of its own, made with its first event."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runcard.journal import Journal
+
+if TYPE_CHECKING:
+    from runcard.events import Event
+
+
+class ForkedJournal:
+    """Takes the events of a child that forked while a run was open. Most children write none, and leave no file."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._journal: Journal | None = None
+        self.unwritten = 0
+        self.closed = False
+
+    @property
+    def path(self) -> Path:
+        """Where the child writes."""
+        return self._journal.path if self._journal is not None else Path(os.devnull)
+
+    def append(self, event: Event) -> bool:
+        """Write the event into the child's own file; a child that may not is counted among the lost."""
+        if self._journal is None:
+            if self._folder is None or self.closed:
+                self.unwritten += 1
+                return False
+            name = f"journal-fork{os.getpid()}x{os.urandom(3).hex()}.jsonl"
+            try:
+                self._journal = Journal(self._folder / name, exclusive=True)
+            except OSError:
+                self.unwritten += 1
+                return False
+        return self._journal.append(event)
+
+    def sync(self) -> bool:
+        """The parent's end is what becomes durable."""
+        return False
+
+    def touch(self) -> None:
+        """The parent's pulse beats for both."""
+
+    def close(self) -> None:
+        """Close the child's file."""
+        self.closed = True
+        if self._journal is not None:
+            self._journal.close()
+
+    def after_fork(self) -> None:
+        """A child of the child has a file of its own too."""
+        if self._journal is not None:
+            self._journal.after_fork()

@@ -1,0 +1,158 @@
+"""How an exception that leaves a run is told: its status, its exit code, and the exception as data.
+
+Nothing here trusts the exception: its ``__str__``, its notes and its chain may be broken, endless or hostile.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from runcard.errors import describe
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_TEXT = 4_000  # characters of a message
+_TRACEBACK = 32_000  # characters of a traceback, from both ends
+_FRAMES = 60
+_TREE = 20  # exceptions in a tree of causes and groups
+_DEPTH = 8
+
+_KILLED = ("asyncio.exceptions:CancelledError", "trio:Cancelled", "click.exceptions:Abort", "typer:Abort")
+_SKIPPED = ("_pytest.outcomes:Skipped", "unittest.case:SkipTest")
+_EXITS = ("click.exceptions:Exit", "_pytest.outcomes:Exit")
+
+
+class Outcome(NamedTuple):
+    """How a run ended."""
+
+    status: str
+    exit_code: int | None = None
+    error: dict[str, Any] | None = None
+    expected: str | None = None  # the reason of an expected end
+
+
+def outcome_of(error: BaseException | None, expected: tuple[type[BaseException], ...] = ()) -> Outcome:
+    """The outcome of a run that ``error`` left; None for none."""
+    if error is None:
+        return Outcome("finished")
+    if expected and isinstance(error, expected):
+        return Outcome("finished", expected=_message(error) or type(error).__name__)
+    if isinstance(error, SystemExit):
+        return _exit(error, error.code)
+    names = {f"{kind.__module__}:{kind.__qualname__}" for kind in type(error).__mro__}
+    if isinstance(error, GeneratorExit) or not names.isdisjoint(_SKIPPED):
+        return Outcome("finished")
+    if isinstance(error, KeyboardInterrupt) or not names.isdisjoint(_KILLED):
+        return Outcome("killed", error=as_data(error))
+    if not names.isdisjoint(_EXITS):
+        code = getattr(error, "exit_code", getattr(error, "returncode", None))
+        return _exit(error, code)
+    return Outcome("failed", 1, as_data(error))
+
+
+def _exit(error: BaseException, code: Any) -> Outcome:
+    """`sys.exit(code)`: 0 and None are a normal end, a number is itself, anything else is told on stderr as 1."""
+    if code is None or (isinstance(code, int) and code == 0):
+        return Outcome("finished", 0)
+    return Outcome("failed", int(code) if isinstance(code, int) else 1, as_data(error))
+
+
+def as_data(error: BaseException) -> dict[str, Any]:
+    """An exception as bounded plain data: type, message, traceback, notes, causes, and the user's last frame."""
+    budget = [_TREE]
+    data = _node(error, budget, set(), 0)
+    data["frame"] = _last_users_frame(error.__traceback__)
+    return data
+
+
+def _node(error: BaseException, budget: list[int], seen: set[int], depth: int) -> dict[str, Any]:
+    seen.add(id(error))
+    budget[0] -= 1
+    data: dict[str, Any] = {
+        "type": _type_name(error),
+        "message": _message(error),
+        "traceback": _traceback(error),
+        "notes": _notes(error),
+        "causes": [],
+    }
+    followers = [("cause", error.__cause__)] if error.__cause__ is not None else []
+    if not followers and not error.__suppress_context__:
+        followers = [("context", error.__context__)]
+    if isinstance(error, BaseExceptionGroup):
+        followers += [("member", member) for member in error.exceptions]
+    for how, follower in followers:
+        if follower is None or id(follower) in seen:
+            continue
+        if budget[0] <= 0 or depth >= _DEPTH:
+            data["more_causes"] = True
+            break
+        data["causes"].append({"how": how, **_node(follower, budget, seen, depth + 1)})
+    return data
+
+
+def _type_name(error: BaseException) -> str:
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _message(error: BaseException) -> str:
+    text = describe(error)
+    head = f"{type(error).__qualname__}: "
+    text = text[len(head) :] if text.startswith(head) else ""
+    return text if len(text) <= _TEXT else f"{text[:_TEXT]}… ({len(text)} characters)"
+
+
+def _notes(error: BaseException) -> list[str]:
+    notes = getattr(error, "__notes__", None)
+    if type(notes) is not list:
+        return []
+    return [note[:_TEXT] for note in notes[:_FRAMES] if type(note) is str]
+
+
+def _traceback(error: BaseException) -> str:
+    """The frames of the user's own code, as Python prints them; the library's are left out."""
+    import traceback
+
+    try:
+        frames = [(f, line) for f, line in traceback.walk_tb(error.__traceback__) if not _is_ours(f.f_globals)]
+        if len(frames) > _FRAMES:
+            frames = [*frames[: _FRAMES // 2], *frames[-_FRAMES // 2 :]]
+        lines = traceback.StackSummary.extract(iter(frames), limit=None).format()
+    except Exception:
+        return ""
+    text = "".join(lines)
+    if len(text) > _TRACEBACK:
+        text = f"{text[: _TRACEBACK // 2]}\n  …\n{text[-_TRACEBACK // 2 :]}"
+    return text
+
+
+def _last_users_frame(traceback: TracebackType | None) -> dict[str, Any] | None:
+    """The last frame that is neither ours nor of an installed package: where to look first."""
+    found = None
+    while traceback is not None:
+        frame = traceback.tb_frame
+        filename = frame.f_code.co_filename
+        if not _is_ours(frame.f_globals) and (found is None or not _is_installed(filename)):
+            found = (filename, traceback.tb_lineno, frame.f_code.co_name, frame.f_globals)
+        traceback = traceback.tb_next
+    if found is None:
+        return None
+    import linecache
+
+    filename, line, function, namespace = found
+    try:
+        text = linecache.getline(filename, line, namespace).strip()
+    except Exception:
+        text = ""
+    return {"file": filename, "line": line, "function": function, "text": text[:200]}
+
+
+def _is_installed(filename: str) -> bool:
+    return "site-packages" in filename or filename.startswith((sys.base_prefix, "<frozen"))
+
+
+def _is_ours(namespace: dict[str, Any]) -> bool:
+    name = namespace.get("__name__")
+    return isinstance(name, str) and (name == "runcard" or name.startswith("runcard."))

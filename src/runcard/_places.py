@@ -1,0 +1,357 @@
+"""Where a run's journal goes: its store, its folder, its file; a new run, a resumed one, or one shared by ranks.
+
+When the store cannot be written the run falls back, with one message: the user's state folder, the temporary folder,
+memory. It is never lost for want of a place, unless ``strict``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runcard import settings
+from runcard.errors import RunStateError, StoreError, describe, is_strict, warn
+from runcard.identity import Token, is_alive, is_run_id, launch_of, new_run_id, scheduler_job
+from runcard.journal import Journal, MemoryJournal, Reading, last_events
+from runcard.record import RunRecord, Status, fold
+from runcard.sinks import registry, views
+from runcard.sinks.files import file_mode, make_run, make_store, read_run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from runcard._run import Run
+    from runcard.events import Event
+    from runcard.settings import Settings
+
+
+class Place:
+    """Where one run's events go in this process.
+
+    Attributes:
+        root, folder: The store and the run's folder in it; folder is None when only memory was left.
+        run_id, attempt: The run, and which time it is that it is tried.
+        journal: Open for appending.
+        rank: The rank of this process in a launch; None outside of one.
+        owner: Whether this process writes the run's end and views.
+        spooled: Whether the folder only waits for delivery.
+        launch: The launch's key.
+        losses: What was lost on the way here.
+    """
+
+    def __init__(self, root: Path, folder: Path | None, run_id: str, journal: Journal | MemoryJournal) -> None:
+        self.root = root
+        self.folder = folder
+        self.run_id = run_id
+        self.journal = journal
+        self.attempt = 1
+        self.rank: int | None = None
+        self.launch: str | None = None
+        self.spooled = False
+        self.losses: dict[str, int] = {}
+
+    @property
+    def owner(self) -> bool:
+        """Whether this process writes the run's end and views."""
+        return not self.rank
+
+    @property
+    def journal_path(self) -> Path | None:
+        """The journal's file, when there is one."""
+        return self.journal.path if isinstance(self.journal, Journal) else None
+
+    @property
+    def mode(self) -> int:
+        """The permissions of the run's files."""
+        return 0o660 if self.folder is not None and self.folder.stat().st_mode & 0o020 else 0o600
+
+    def is_home(self, url: str) -> bool:
+        """Whether a ``file:`` URL means the folder that the journal lies in."""
+        return self.folder is not None and (url == "file:" or Path(registry.path_of(url)) == self.root)
+
+    def record(self, run_id: str) -> RunRecord:
+        """The record of what is written so far."""
+        if self.folder is not None:
+            return read_run(self.folder, run_id)
+        return fold(run_id, {"journal": self.journal.events()})  # type: ignore[union-attr]  # memory: nothing else has no folder
+
+
+def find(run: Run, wanted: Settings, token: Token | None, config_hash: str | None) -> Place:
+    """The place of a run that begins.
+
+    Raises:
+        RunStateError: When the run to resume cannot be.
+        StoreError: When nothing can be written and ``strict`` holds.
+    """
+    root, spooled = _root(wanted, token)
+    if root is not None:
+        resumed = _resumed(run, root, config_hash)
+        if resumed is not None:
+            return resumed
+    place = None
+    problem = "the working directory is gone" if root is None else ""
+    for candidate in _candidates(root):
+        try:
+            place = _new_place(run, candidate, wanted)
+        except OSError as error:
+            problem = problem or f"{candidate} cannot be written ({describe(error)})"
+            if is_strict():
+                raise StoreError(f"{problem}; set directory= or RUNCARD_DIR to a folder that can be") from error
+            continue
+        break
+    if place is None:
+        place = Place(Path(os.sep), None, new_run_id(), MemoryJournal())
+    if problem:
+        where = place.folder or "memory, until the process ends"
+        warn(f"{problem}; this run is recorded in {where}. Set directory= or RUNCARD_DIR", once=problem)
+    place.spooled = spooled
+    return place
+
+
+def give_up(run: Run, start: Event) -> Place:
+    """The start event did not go to the disk: go on in memory, so that sinks and the run's end still have it."""
+    place = Place(run.root or Path(os.sep), None, run.run_id, MemoryJournal())
+    if is_strict():
+        raise StoreError(f"{run.folder} cannot be written: is the disk full?")
+    warn(f"{run.folder} cannot be written (is the disk full?); this run is recorded in memory", once="start unwritten")
+    run._journal.close()
+    run._journal, run.folder = place.journal, None  # type: ignore[assignment]  # the same interface, in memory
+    place.journal.append({key: value for key, value in start.items() if value is not None})
+    return place
+
+
+def write_start(place: Place, config: Any, shared: Mapping[str, bytes]) -> None:
+    """Write the views that are known at the start."""
+    assert place.folder is not None
+    if place.attempt == 1:
+        views.write_start(place.folder, place.mode, config=config, shared=shared)
+
+
+def is_open(token: Token) -> bool:
+    """Whether the run that a token is of still goes on."""
+    folder = _folder_of(token)
+    if folder is None:
+        return False
+    latest = max(folder.glob("journal-attempt*.jsonl"), key=lambda path: path.stat().st_mtime, default=None)
+    path = latest or folder / "journal.jsonl"
+    if any(event["kind"] == "end" for event in last_events(path)):
+        return False
+    began = last_events(path, first=True)
+    return bool(began) and is_alive(began[0].get("alive") or {}, touched=path.stat().st_mtime)
+
+
+def experiment_of(token: Token) -> str | None:
+    """The experiment of the run that a token is of."""
+    folder = _folder_of(token)
+    if folder is None:
+        return None
+    for event in Reading(folder / "journal.jsonl"):
+        if event["kind"] == "start":
+            experiment = event.get("experiment")
+            return experiment if isinstance(experiment, str) else None
+    return None
+
+
+def _folder_of(token: Token) -> Path | None:
+    folder = Path(token.root) / token.run_id
+    return folder if is_run_id(token.run_id) and (folder / "journal.jsonl").is_file() else None
+
+
+def _root(wanted: Settings, token: Token | None) -> tuple[Path | None, bool]:
+    """The store's root, and whether it is only a spool; None when there is no telling where."""
+    homes = [sink for sink in wanted.sinks if registry.is_files(sink)]
+    if not homes:
+        return _spool(wanted), True
+    if homes[0] != "file:":
+        return Path(registry.path_of(homes[0])), False
+    if token is not None and not settings.was_configured("directory"):
+        return Path(token.root), False  # a child lies beside its parent, wherever it was started
+    try:
+        return settings.store_root(wanted), False
+    except OSError:
+        return None, False
+
+
+def _spool(wanted: Settings) -> Path:
+    return Path(os.path.abspath(wanted.spool)) if wanted.spool is not None else _state_folder() / "spool"
+
+
+def _state_folder() -> Path:
+    from platformdirs import user_state_path
+
+    return user_state_path("runcard")
+
+
+def _candidates(root: Path | None) -> list[Path]:
+    """Where to try, in turn: what was set, the state folder, the temporary folder."""
+    folders = [] if root is None else [root]
+    try:
+        folders.append(_state_folder() / "runs")
+    except (OSError, RuntimeError, KeyError):
+        pass  # no home folder to be found: the temporary one is next
+    try:
+        owner = f"-{os.getuid()}" if hasattr(os, "getuid") else ""
+        folders.append(Path(tempfile.gettempdir()) / f"runcard{owner}")
+    except OSError:
+        pass  # no temporary folder either: memory is left
+    return folders
+
+
+def _new_place(run: Run, root: Path, wanted: Settings) -> Place:
+    make_store(root, wanted.mode)
+    launch = launch_of(dict(os.environ), run._options.ranks)
+    if launch is not None and not _within_rank(launch.key):
+        return _rank_place(run, root, wanted, launch)
+    run_id = new_run_id()
+    try:
+        folder = make_run(root, run_id, wanted.mode)
+    except FileExistsError:  # 2^40 ids a second make this a miracle; the second try is not
+        run_id = new_run_id()
+        folder = make_run(root, run_id, wanted.mode)
+    path = folder / "journal.jsonl"
+    return Place(root, folder, run_id, Journal(path, exclusive=True, mode=file_mode(root, wanted.mode)))
+
+
+def _within_rank(key: str) -> bool:
+    """Whether the run around this one already is the launch's: then its children are each rank's own."""
+    from runcard import _current
+
+    if any(run._life is not None and run._life.place.launch == key for run in list(_current.open_runs.values())):
+        return True
+    parent = os.environ.get("RUNCARD_PARENT", "")
+    run_id, _, root = parent.partition("@")
+    if not is_run_id(run_id):
+        return False
+    return any(
+        event.get("launch") == key
+        for path in Path(root, run_id).glob("journal*.jsonl")
+        for event in last_events(path, first=True)
+    )
+
+
+_ordinals: dict[tuple[int, str, str], int] = {}  # (pid, launch, name) → how many runs of that name there were
+
+
+def _rank_place(run: Run, root: Path, wanted: Settings, launch: Any) -> Place:
+    """The run that all ranks of a launch share, found without a barrier: who comes first writes its id down.
+
+    A launcher that gives every launch the same key (a fixed master port) is told apart by the ranks themselves: a
+    rank whose journal is there already, or a run that has ended, belongs to an earlier launch.
+    """
+    ordinal = _ordinals[os.getpid(), launch.key, run.name] = _ordinals.get((os.getpid(), launch.key, run.name), -1) + 1
+    key = hashlib.sha256(f"{launch.key}|{run.name}|{ordinal}".encode("utf-8", "replace")).hexdigest()[:24]
+    meeting = root / ".launches"
+    meeting.mkdir(mode=0o700, exist_ok=True)
+    name = "journal.jsonl" if launch.rank == 0 else f"journal-rank{launch.rank}.jsonl"
+    for generation in range(10_000):
+        run_id = _meet(meeting / f"{key}-{generation}")
+        folder = make_run(root, run_id, wanted.mode, exist_ok=True)
+        if _has_ended(folder):
+            continue
+        try:
+            journal = Journal(folder / name, exclusive=True, mode=file_mode(root, wanted.mode))
+        except FileExistsError:
+            continue
+        place = Place(root, folder, run_id, journal)
+        place.rank, place.launch = launch.rank, launch.key
+        return place
+    raise OSError(f"{meeting} holds ten thousand launches of one key; remove it")
+
+
+def _meet(path: Path) -> str:
+    """The run id in a file that many processes may want to make at once; the first one's holds for all."""
+    for _ in range(200):
+        try:
+            run_id = path.read_text("ascii")
+        except FileNotFoundError:
+            pass  # nobody was here yet
+        else:
+            if is_run_id(run_id):
+                return run_id
+        own = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+        own.write_text(new_run_id(), "ascii")
+        try:
+            os.link(own, path)  # fails when it is there; the content is there at once
+        except FileExistsError:
+            continue
+        except OSError:  # no links on this file system: renaming without looking is the next best
+            if not path.exists():
+                os.replace(own, path)
+        finally:
+            own.unlink(missing_ok=True)
+    raise OSError(f"{path} cannot be agreed on")
+
+
+def _has_ended(folder: Path) -> bool:
+    journal = folder / "journal.jsonl"
+    if not journal.exists():
+        return False
+    try:
+        return read_run(folder).status is not Status.RUNNING
+    except OSError:
+        return False
+
+
+def _resumed(run: Run, root: Path, config_hash: str | None) -> Place | None:
+    """The next attempt of the run that ``resume=`` or ``RUNCARD_RESUME`` names; None to begin a new one."""
+    wanted = run._options.resume or (os.environ.get("RUNCARD_RESUME") if run.parent is None else None)
+    if not wanted:
+        return None
+    from runcard.store import open_store
+
+    store = open_store(root)
+    if wanted == "auto":
+        record = _unfinished(store.runs(experiment=run.experiment), config_hash)
+        if record is None:
+            return None
+    else:
+        record = store.get(wanted)
+        if record.status is Status.RUNNING and not _was_requeued(record):
+            raise RunStateError(f"the run {record.short_id} still goes on; a running run cannot be resumed")
+        if record.status is Status.FINISHED:
+            raise RunStateError(f"the run {record.short_id} is finished; begin a new one, or resume one that is not")
+    assert record.folder is not None
+    return _next_attempt(root, record, Path(record.folder))
+
+
+def _next_attempt(root: Path, record: RunRecord, folder: Path) -> Place:
+    numbers = [int(entry.get("attempt") or 1) for entry in record.attempts]
+    for attempt in range(max(numbers, default=1) + 1, 10_000):
+        path = folder / f"journal-attempt{attempt}.jsonl"
+        try:
+            journal = Journal(path, exclusive=True, mode=file_mode(root, "private"))
+        except FileExistsError:
+            continue
+        place = Place(root, folder, record.run_id, journal)
+        place.attempt = attempt
+        return place
+    raise RunStateError(f"the run {record.short_id} was tried ten thousand times")
+
+
+def _unfinished(records: list[RunRecord], config_hash: str | None) -> RunRecord | None:
+    """The newest run of this experiment, config and scheduler job that did not finish and does not go on."""
+    job = scheduler_job(dict(os.environ))
+    for record in records:
+        if record.status is Status.FINISHED or record.config_hash != config_hash or config_hash is None:
+            continue
+        if record.status is Status.RUNNING and not _was_requeued(record):
+            continue
+        if job is None or job == (record.attempts[-1].get("job") if record.attempts else None):
+            return record
+    return None
+
+
+def _was_requeued(record: RunRecord) -> bool:
+    """Whether the scheduler itself says that an earlier attempt of this job is dead."""
+    restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
+    job = scheduler_job(dict(os.environ))
+    return (
+        restarts.isdecimal()
+        and int(restarts) > 0
+        and job is not None
+        and bool(record.attempts)
+        and record.attempts[-1].get("job") == job
+    )

@@ -1,0 +1,138 @@
+"""What watches over open runs: signs of life for other hosts, termination signals, forks, and the process's exit.
+
+One daemon thread a process touches the journals of runs older than a minute, once a minute. It stops before a fork,
+so that a program with runcard forks as quietly as one without, and begins again with the next run or event.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from runcard import _current
+from runcard.errors import warn
+
+if TYPE_CHECKING:
+    from runcard._run import Run
+
+BEAT_S = 60.0
+_thread: threading.Thread | None = None
+_stop = threading.Event()
+_started: dict[int, float] = {}  # by `id` of the run: when it was opened, by the monotonic clock
+_handlers: dict[int, Any] = {}  # signal → the handler that was there before ours
+
+
+def watch(run: Run, signals: tuple[str, ...]) -> None:
+    """Watch over a run from here until it is forgotten."""
+    _started[id(run)] = time.monotonic()
+    _beat()
+    if signals:
+        _catch(signals)
+
+
+def forget(run: Run) -> None:
+    """The run has ended."""
+    _started.pop(id(run), None)
+    if not _current.open_runs and _handlers:
+        _release()
+
+
+def _beat() -> None:
+    global _thread
+    if _thread is not None and _thread.is_alive():
+        return
+    _stop.clear()
+    thread = threading.Thread(target=_work, name="runcard pulse", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # no more threads, or the interpreter is shutting down: runs are known by their pid alone
+        return
+    _thread = thread
+
+
+def _work() -> None:
+    """Beat until there has been no open run for a whole minute."""
+    while not _stop.wait(BEAT_S):
+        if not _current.open_runs:
+            return
+        beat_once(time.monotonic())
+
+
+def beat_once(now: float) -> None:
+    """Touch the journals of the runs that are older than a minute."""
+    for run in list(_current.open_runs.values()):
+        if now - _started.get(id(run), now) >= BEAT_S:
+            try:
+                run._journal.touch()
+            except OSError:
+                continue  # the next beat may do; on this host the pid tells all the same
+
+
+def _before_fork() -> None:
+    """Leave no thread of ours behind: a fork of a process with threads is warned of, and rightly."""
+    global _thread
+    thread, _thread = _thread, None
+    if thread is not None and thread is not threading.current_thread():
+        _stop.set()
+        thread.join(1.0)
+
+
+def _after_fork_in_child() -> None:
+    """In a child the open runs are the parent's: its steps go beside, under its own name, and it ends nothing."""
+    _started.clear()
+    for run in list(_current.open_runs.values()):
+        run.adopt()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
+
+
+def _catch(names: tuple[str, ...]) -> None:
+    if threading.current_thread() is not threading.main_thread():
+        warn("signals= needs the first run to begin in the main thread; they are not recorded", once="signals")
+        return
+    for name in names:
+        number = getattr(signal, name, None)
+        if number is not None and number not in _handlers:
+            _handlers[number] = signal.signal(number, _on_signal)
+
+
+def _release() -> None:
+    """Put back the handlers that were there, where nobody else has replaced ours."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number, before in list(_handlers.items()):
+        if signal.getsignal(number) is _on_signal:
+            signal.signal(number, signal.SIG_DFL if before is None else before)
+        del _handlers[number]
+
+
+def _on_signal(number: int, frame: Any) -> None:
+    """Write the last word of every open run, then let the signal take its course."""
+    from runcard._closing import killed_by
+
+    before = _handlers.get(number)
+    for run in reversed(list(_current.open_runs.values())):
+        killed_by(run, signal.Signals(number).name)
+    if callable(before):
+        before(number, frame)
+    elif before is not signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+
+def _at_exit() -> None:
+    """Runs that were started and never ended, and generators never finished, end with the process."""
+    error = getattr(sys, "last_value", None)
+    for run in reversed(list(_current.open_runs.values())):
+        if run.is_ambient or run.hidden:
+            run._close(error if isinstance(error, BaseException) and run.is_ambient else None)
+
+
+atexit.register(_at_exit)

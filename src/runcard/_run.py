@@ -1,0 +1,478 @@
+"""A run from the user's side: `run()`, the `Run` in its ``with`` block, and `attach`.
+
+Kept light, because importing and decorating must cost next to nothing: what a run does at its start lies in
+`_opening`, what it does at its end in `_closing`, and both are loaded when a run begins.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from runcard._current import attached, here
+from runcard._options import Options
+from runcard.errors import RunStateError, warn
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    from runcard.identity import Token
+    from runcard.journal import Journal
+
+_NEW, _OPEN, _CLOSED, _OFF = "new", "open", "closed", "off"
+
+
+def run(
+    name: str | None = None,
+    /,
+    *,
+    config: Any = None,
+    experiment: str | None = None,
+    tags: Iterable[str] = (),
+    notes: str | None = None,
+    ignore: Iterable[str] = (),
+    inputs: Iterable[Any] = (),
+    objective: str | None = None,
+    direction: str | None = None,
+    auto_decide: bool = False,
+    expected: type[BaseException] | Iterable[type[BaseException]] = (),
+    capture: Iterable[str] | None = None,
+    sinks: Any = None,
+    seed: int | None = None,
+    resume: str | None = None,
+    parent: Any = None,
+    ranks: str | None = None,
+) -> Run:
+    """A run to open with ``with``, ``async with``, or `Run.start` where no block fits.
+
+    Args:
+        name: What the run is called; by default the script's stem.
+        config: A mapping, dataclass, attrs, pydantic, `argparse.Namespace` or OmegaConf.
+        experiment: What the run is compared with; by default the script's stem, below a parent ``parent/name``.
+        tags: Words to find it by.
+        notes: A text about it.
+        ignore: Keys of the config to leave out; dotted paths too.
+        inputs: Paths to record with their hashes.
+        objective: The metric that says which run is best, with ``direction``.
+        direction: ``minimize`` or ``maximize``.
+        auto_decide: Keep what beats every earlier run of the experiment, discard the rest.
+        expected: Exceptions that are a normal end: `finished`, and discarded with their message as the reason.
+        capture: Captures to add, with a leading ``-`` to take away.
+        sinks: Where the record goes instead of the settings' sinks; a leading ``+`` adds.
+        seed: Seeds `random`, NumPy and PyTorch, and is recorded.
+        resume: A reference to a run to go on with, or ``auto``.
+        parent: The token of the run that this one belongs to.
+        ranks: ``slurm`` or ``mpi``: the processes of one launch share one run. torchrun's do by themselves.
+
+    Raises:
+        SettingError: When an option is not accepted.
+
+    >>> with run("doctest", config={"lr": 0.1}, sinks=["memory:"]) as r:
+    ...     r.log(loss=0.5)
+    >>> r.status
+    'finished'
+    """
+    options = Options(
+        name=name,
+        experiment=experiment,
+        tags=tags,
+        notes=notes,
+        ignore=ignore,
+        inputs=inputs,
+        objective=objective,
+        direction=direction,
+        auto_decide=auto_decide,
+        expected=expected,
+        capture=capture,
+        sinks=sinks,
+        seed=seed,
+        resume=resume,
+        parent=parent,
+        ranks=ranks,
+    )
+    return Run(options, config)
+
+
+class Run:
+    """One run, made by `run()` or by calling a tracked function.
+
+    Attributes:
+        run_id: Its id; empty before the start.
+        name, experiment: As given, or found at the start.
+        parent_id: The run that this one belongs to.
+        attempt: 1, or more when the run was resumed.
+        status: ``running`` while it is open, then how it ended; ``new`` before.
+        config: The config as recorded so far.
+        folder: Where its files lie; None when no folder could be written.
+    """
+
+    def __init__(self, options: Options, config: Any = None, *, function: Any = None) -> None:
+        """Made by `run()`; the arguments are its own affair."""
+        self.run_id = ""
+        self.name = options.name or ""
+        self.experiment = options.experiment or ""
+        self.parent_id: str | None = None
+        self.attempt = 1
+        self.status = _NEW
+        self.config: dict[str, Any] = {}
+        self.folder: Path | None = None
+        self.root: Path | None = None
+        self.parent: Run | None = None
+        self.thread = 0
+        self.hidden = False  # a generator's run between its yields
+        self.is_ambient = False  # opened by start(), so current in the next notebook cell too
+        self._options = options
+        self._given_config = config
+        self._function = function
+        self._parameter: str | None = None  # the sole parameter that holds the config, when one does
+        self._arguments: Mapping[str, Any] = {}  # what the function was called with, for `inputs`
+        self._state = _NEW
+        self._lock = threading.RLock()
+        self._names: dict[str, list[Any]] = {}  # metric → [name as recorded, points so far]
+        self._losses: dict[str, int] = {}
+        self._late = 0
+        self.outer: Run | None = None  # what was current before
+        self._journal: Journal = None  # type: ignore[assignment]  # there whenever the run is open
+        self._life: Any = None  # what opening leaves for closing
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the run has begun and not ended."""
+        return self._state is _OPEN
+
+    def line(self) -> list[Run]:
+        """The runs from the outermost of this process down to this one."""
+        line: list[Run] = []
+        each: Run | None = self
+        while each is not None:
+            line.append(each)
+            each = each.parent
+        return line[::-1]
+
+    def outermost(self) -> Run:
+        """The run at the top of this one's line."""
+        return self.line()[0]
+
+    def start(self) -> Run:
+        """Open the run where no block fits: a notebook's cells, a framework's hooks. End it with `end`."""
+        self._open(ambient=True)
+        return self
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Close the run; with ``error``, as failed by it. A second call does nothing."""
+        if self._state is _NEW:
+            raise RunStateError("end() before start(): open the run with `r = run(...).start()`")
+        self._close(error)
+
+    def __enter__(self) -> Run:
+        self._open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._close(error)
+
+    async def __aenter__(self) -> Run:
+        self._open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._close(error, wait=False)
+        await self._delivered(error)
+
+    def log(self, metrics: Mapping[str, Any] | None = None, /, *, step: float | None = None, **named: Any) -> None:
+        """Record metrics of one step; when this returns, they survive ``kill -9``.
+
+        Args:
+            metrics: Name → number; also zero-dimensional arrays and tensors.
+            step: The step, in any order; without it, how many points of that name there were before.
+            named: Metrics as keywords.
+        """
+        if self._state is not _OPEN:
+            self._too_late()
+            return
+        if metrics is not None:
+            named = {**metrics, **named} if named else metrics  # type: ignore[dict-item]  # names checked below
+        now = time.time()
+        names = self._names
+        values: dict[str, Any] = {}
+        at = step
+        with self._lock:
+            for name, value in named.items():
+                entry = names.get(name) or self._meet(name)
+                if entry is None:
+                    continue
+                # The common case by hand: a finite float or a small integer goes into the line as it is.
+                if not (type(value) is float and value - value == 0.0) and not (
+                    type(value) is int and -(2**63) <= value < 2**63
+                ):
+                    value = self._number(name, value)
+                    if value is None:
+                        continue
+                count = entry[1]
+                entry[1] = count + 1
+                if step is None and at != count:
+                    if values:  # names that count apart go into lines of their own
+                        self._write_points(now, at, values)
+                        values = {}
+                    at = count
+                values[entry[0]] = value
+            if values:
+                if type(at) is not int and step is not None:
+                    at = self._step(at)
+                self._write_points(now, at, values)
+
+    def log_artifact(
+        self, path: str | os.PathLike[str], name: str | None = None, *, copy: bool = True, transient: bool = False
+    ) -> None:
+        """Keep a file, or a folder with all in it, with the run.
+
+        Args:
+            path: What to keep.
+            name: What it is called in the run, by default its file name; slashes make folders.
+            copy: False records where it lies, with its hash, and leaves it there.
+            transient: May go first when room is needed.
+        """
+        self._act("log_artifact", path, name, copy=copy, transient=transient)
+
+    def artifact_path(self, name: str, *, transient: bool = False) -> Path:
+        """A path inside the run to write a file or folder to; recorded with its hash when the run ends.
+
+        Always gives a writable path: a temporary one when the run is disabled, ended, or the name is not accepted.
+
+        Args:
+            name: The file's name in the run; slashes make folders, which are there when this returns.
+            transient: May go first when room is needed.
+        """
+        path = self._act("artifact_path", name, transient=transient)
+        if path is None:
+            from runcard._files import temporary_path
+
+            path = temporary_path(name)
+        return path  # type: ignore[no-any-return]  # `_act` hands on what the function gives
+
+    def log_input(self, path: str | os.PathLike[str]) -> None:
+        """Record a file or folder that the run reads, with its size and hash."""
+        self._act("log_input", path)
+
+    def log_config(self, config: Any = None, /, **named: Any) -> None:
+        """Add keys to the config. A key once set is frozen: another value for it is refused and counted."""
+        self._act("log_config", config, named)
+
+    def keep(self, reason: str | None = None) -> None:
+        """Judge the run: keep it, because."""
+        self._act("decide", "keep", reason)
+
+    def discard(self, reason: str | None = None) -> None:
+        """Judge the run: discard it, because."""
+        self._act("decide", "discard", reason)
+
+    def tag(self, *tags: str) -> None:
+        """Add tags."""
+        self._act("tag", tags)
+
+    def note(self, text: str) -> None:
+        """Add a note."""
+        self._act("note", text)
+
+    def token(self) -> str:
+        """What makes runs elsewhere children of this one: ``run(parent=token)``, ``with attach(token):``."""
+        if not self.run_id:
+            raise RunStateError("token() before the run began: take it inside the `with` block")
+        from runcard.identity import Token
+
+        return str(Token(self.run_id, str(self.root)))
+
+    def lose(self, kind: str, count: int = 1) -> None:
+        """Count something that was not recorded; the record's `losses` say it."""
+        self._losses[kind] = self._losses.get(kind, 0) + count
+
+    def __repr__(self) -> str:
+        return (
+            f"<Run {self.run_id[-8:]} {self.name} {self.status}>" if self.run_id else f"<Run {self.name} {self.status}>"
+        )
+
+    def _repr_html_(self) -> str:
+        from runcard._notebook import run_html
+
+        return run_html(self)
+
+    def _open(self, *, ambient: bool = False) -> None:
+        if self._state is not _NEW:
+            raise RunStateError("a run begins once; call run() again for another")
+        from runcard.settings import is_disabled
+
+        if is_disabled():
+            self._state = self.status = _OFF
+            return
+        from runcard._opening import open_run
+
+        self.thread = threading.get_ident()
+        self.is_ambient = ambient
+        if open_run(self):
+            self.outer = here.get()
+            here.set(self)
+        else:
+            self._state = self.status = _OFF
+
+    def _opened(self) -> None:
+        """Called by opening once the start event is down."""
+        self._state, self.status = _OPEN, "running"
+
+    def _close(self, error: BaseException | None, result: Any = None, *, wait: bool = True) -> None:
+        with self._lock:
+            if self._state is not _OPEN:
+                return
+            self._state = _CLOSED
+        if here.get() is self:
+            here.set(self.outer)
+        from runcard._closing import close_run
+
+        close_run(self, error, result, wait=wait)
+
+    async def _delivered(self, error: BaseException | None) -> None:
+        """Wait for the sinks without blocking the loop; a coroutine that is being closed cannot wait."""
+        waiting = self._life.waiting() if self._life is not None else None
+        if waiting and not isinstance(error, GeneratorExit):
+            from runcard._closing import settle_async, wait_in_loop
+
+            await wait_in_loop(waiting, self._life.settings.deadline)
+            settle_async(self)
+
+    @property
+    def waits(self) -> bool:
+        """Whether sinks are still to be waited for."""
+        return self._life is not None and bool(self._life.waiting())
+
+    def count_inner_call(self) -> None:
+        """A recursion came by: one run per outermost call, the others are counted."""
+        if self._life is not None:
+            self._life.inner_calls += 1
+
+    def step_in(self) -> Run | None:
+        """A generator's body goes on: its run becomes current; what was before is handed back."""
+        self.hidden = False
+        self.thread = threading.get_ident()
+        outer = here.get()
+        here.set(self)
+        return outer
+
+    def step_out(self, outer: Run | None) -> None:
+        """The generator yields: its run is nobody's until it goes on."""
+        self.hidden = True
+        here.set(outer)
+
+    def adopt(self) -> None:
+        """In a forked child: go on under a journal of this process's own; the end stays the parent's."""
+        self._lock = threading.RLock()
+        self._journal.after_fork()
+        from runcard._forked import ForkedJournal
+
+        self._journal = ForkedJournal(self.folder)  # type: ignore[assignment]  # the same interface, opened on demand
+        if self._life is not None and self._life.console is not None:
+            self._life.console = None
+
+    def _act(self, action: str, /, *arguments: Any, **options: Any) -> Any:
+        """Do what is no metric, in `_actions`; our own failure there becomes a warning."""
+        if self._state is not _OPEN:
+            self._too_late()
+            return None
+        from runcard import _actions
+        from runcard.errors import contained
+
+        return contained(action.replace("_", " "), getattr(_actions, action), self, *arguments, **options)
+
+    def _write_points(self, now: float, step: Any, values: dict[str, Any]) -> None:
+        self._journal.append({"kind": "log", "t": now, "step": step, "metrics": values})
+
+    def _meet(self, name: Any) -> list[Any] | None:
+        """Take in a new metric's name: as text, encodable and without secrets."""
+        from runcard._actions import metric_name
+
+        clean = metric_name(self, name)
+        if clean is None:
+            return None
+        entry = self._names[name] = self._names.get(clean, [clean, 0])
+        return entry
+
+    def _number(self, name: str, value: Any) -> Any:
+        """The number that a metric's value stands for, or None, counted, when it stands for none."""
+        from runcard.values import number
+
+        found = number(value)
+        if found is None:
+            self._journal.append({"kind": "loss", "t": time.time(), "losses": {"not_a_number": 1}})
+            warn(
+                f"the metric {name!r} got a {type(value).__name__}, which is no number; it is counted and left out",
+                once=f"metric {self.run_id} {name}",
+            )
+        return found
+
+    def _step(self, step: Any) -> Any:
+        """A step as a JSON number."""
+        from runcard.values import number
+
+        if type(step) is float and step - step == 0.0:
+            return step
+        found = number(step)
+        if found is None or isinstance(found, dict):
+            self.lose("bad_step")
+            warn(f"the step {step!r:.50} is no number; the points have none", once=f"step {self.run_id}")
+            return None
+        return found
+
+    def _too_late(self) -> None:
+        """Count what comes after the end, or before the start; a disabled run is silent."""
+        if self._state is _OFF:
+            return
+        if self._state is _NEW:
+            warn(f"the run {self.name!r} was not started: open it with `with`, or with start()", once="not started")
+            return
+        from runcard._closing import count_late
+
+        count_late(self)
+        warn(
+            f"the run {self.run_id[-8:]} has ended; what comes later is counted and dropped", once=f"late {self.run_id}"
+        )
+
+
+class attach:
+    """Make the runs inside the block children of the run that a token is of, here or in another process.
+
+    Raises:
+        SettingError: When the text is no token.
+
+    >>> with run("parent", sinks=["memory:"]) as r:
+    ...     token = r.token()
+    >>> with attach(token), run("later", sinks=["memory:"]) as child:
+    ...     child.parent_id is None  # it was launched by a run that has ended
+    True
+    """
+
+    def __init__(self, token: str | Token | None) -> None:
+        """Take the token, as `Run.token` gave it; None attaches nothing, for a token that may be missing."""
+        from runcard.errors import SettingError
+        from runcard.identity import parse_token
+
+        self._token = None if token is None else parse_token(str(token))
+        if token is not None and self._token is None:
+            raise SettingError(f"{str(token)[:80]!r} is no token; r.token() gives one")
+        self._before: list[Any] = []
+
+    def __enter__(self) -> None:
+        self._before.append((attached.get(), here.get()))
+        if self._token is not None:
+            attached.set(self._token)
+            here.set(None)
+
+    def __exit__(self, *error: object) -> None:
+        token, outer = self._before.pop()
+        attached.set(token)
+        here.set(outer)

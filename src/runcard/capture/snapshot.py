@@ -1,0 +1,147 @@
+"""The environment of a run, taken once and shared: by nested runs, and by runs of one process within a minute.
+
+Each question has its own file here and is guarded on its own: one that fails is left out of the environment, and the
+failure is said once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from runcard.errors import contained
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from runcard.redact import Redactor
+
+SHARED_FOR_S = 60.0
+_WANTED = frozenset(("git", "packages", "host", "hardware", "command"))
+
+
+class Snapshot(NamedTuple):
+    """What surrounds a run.
+
+    Attributes:
+        environment: The record's `environment`.
+        encoded: The same as one piece of JSON, made once for all runs that share it.
+        files: Name → content of the files beside the journal: environment.json, requirements.txt, diff.patch.
+    """
+
+    environment: dict[str, Any]
+    encoded: orjson.Fragment
+    files: Mapping[str, bytes]
+
+
+_taken: dict[tuple[Any, ...], tuple[float, Snapshot]] = {}
+
+
+def take(wanted: frozenset[str], code: Path | None, redactor: Redactor) -> Snapshot:
+    """The snapshot for code in the file ``code``: a shared one that is younger than a minute, else a new one.
+
+    Args:
+        wanted: Names of captures; the others are left out.
+        code: The file that holds the code that runs; its repository is the run's. None when there is none.
+        redactor: Takes secrets out.
+    """
+    key = (os.getpid(), wanted & _WANTED, str(code), _cwd(), tuple(sys.argv), redactor)
+    known = _taken.get(key)
+    now = time.monotonic()
+    if known is not None and now - known[0] < SHARED_FOR_S:
+        return known[1]
+    snapshot = _take(wanted, code, redactor)
+    for stale in [each for each, (when, _) in _taken.items() if now - when >= SHARED_FOR_S]:
+        del _taken[stale]
+    _taken[key] = (time.monotonic(), snapshot)
+    return snapshot
+
+
+def forget() -> None:
+    """Take the next snapshot anew; for tests, and for who changed the code on purpose."""
+    _taken.clear()
+
+
+def _take(wanted: frozenset[str], code: Path | None, redactor: Redactor) -> Snapshot:
+    environment: dict[str, Any] = {}
+    files: dict[str, bytes] = {}
+    if "git" in wanted:
+        contained("capture git", _add_git, environment, files, code, redactor)
+    if "packages" in wanted:
+        contained("capture the packages", _add_packages, environment, files, redactor)
+    if "host" in wanted:
+        contained("capture the host", _add_host, environment, redactor)
+    if "hardware" in wanted:
+        contained("capture the hardware", _add_hardware, environment)
+    if "command" in wanted:
+        contained("capture the command", _add_command, environment, redactor)
+    environment = {name: environment[name] for name in _ORDER if name in environment}
+    encoded = orjson.dumps(environment)
+    if environment:
+        files["environment.json"] = orjson.dumps(environment, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    return Snapshot(environment, orjson.Fragment(encoded), files)
+
+
+def _add_git(environment: dict[str, Any], files: dict[str, bytes], code: Path | None, redactor: Redactor) -> None:
+    from runcard.capture import git, source
+
+    cwd = Path(_cwd())
+    root = git.repository_of(code) if code is not None else None
+    cwd_root = git.repository_of(cwd)
+    home = root or (cwd_root if code is None else None)  # code without a file runs where it was typed
+    if home is None:
+        environment["git"] = {"state": "no-repository"}
+    else:
+        state, patch = git.capture(home, redactor)
+        edited = source.edited_since_import(home)
+        if edited:
+            state = {**state, "state": "edited", "edited": edited[:100], "incomplete": True}
+        environment["git"] = state
+        if patch:
+            files["diff.patch"] = patch
+    if cwd_root is not None and cwd_root != home:
+        environment["git_cwd"] = {**git.capture(cwd_root, redactor).state, "patch": None}
+
+
+def _add_packages(environment: dict[str, Any], files: dict[str, bytes], redactor: Redactor) -> None:
+    from runcard.capture import packages
+
+    found = packages.capture(redactor)
+    environment["packages"] = found
+    if found:
+        files["requirements.txt"] = packages.requirements(found).encode("utf-8", "replace")
+
+
+def _add_host(environment: dict[str, Any], redactor: Redactor) -> None:
+    from runcard.capture import host
+
+    environment.update(host.capture())
+    environment["process"] = host.process(os.environ)
+    environment["variables"] = host.variables(os.environ, redactor)
+
+
+def _add_hardware(environment: dict[str, Any]) -> None:
+    from runcard.capture import hardware
+
+    environment["hardware"] = hardware.capture()
+
+
+def _add_command(environment: dict[str, Any], redactor: Redactor) -> None:
+    from runcard.capture import command
+
+    environment["command"] = command.capture(redactor)
+
+
+def _cwd() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was deleted
+        return os.sep
+
+
+_ORDER = ("git", "git_cwd", "packages", "python", "platform", "hardware", "command", "process", "variables")

@@ -1,0 +1,351 @@
+"""The settings, read from four places: argument > `configure()` > ``RUNCARD_*`` > ``[tool.runcard]`` > default.
+
+Lists are comma-separated in variables. For ``sinks`` a leading ``+`` adds to what the lower places say; ``capture``
+always adds, and a leading ``-`` takes away. This file knows no sink: what a sink's URL means is the registry's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from runcard.errors import SettingError, warn
+
+CAPTURES = ("git", "packages", "host", "hardware", "command", "source", "inputs", "console", "system", "files")
+DEFAULT_CAPTURES = frozenset(CAPTURES[:7])
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What `configure()` takes. See `docs/settings.md` for each with its variable.
+
+    Attributes:
+        sinks: URLs or callables; the default is the files sink in `directory`.
+        directory: The store's root; None means ``runcards`` in the project's root.
+        strict: Raise what is otherwise a warning.
+        durability: ``process`` survives the process; ``disk`` has every run fsynced at its end.
+        signals: Names of termination signals to record as `killed`, such as ``("SIGTERM",)``.
+        capture: What is captured at a run's start and during it; see `CAPTURES`.
+        deadline: Seconds that a run's end and the process's exit wait for the sinks in all.
+        redact_keep: Names that are never taken for secrets.
+        mode: ``private`` (folders 0700, files 0600) or ``group`` (shared with the group).
+        input_limit: Bytes above which an input or artifact is described by size and mtime instead of its hash.
+        export_parent: Whether the outermost run exports ``RUNCARD_PARENT`` to subprocesses.
+        system_interval: Seconds between two samples of the machine, with ``capture=["system"]``.
+        spool: Where journals wait for delivery when no files sink is configured; None: the user's state folder.
+    """
+
+    sinks: tuple[Any, ...] = ("file:",)
+    directory: Path | None = None
+    strict: bool = False
+    durability: str = "process"
+    signals: tuple[str, ...] = ()
+    capture: frozenset[str] = DEFAULT_CAPTURES
+    deadline: float = 5.0
+    redact_keep: tuple[str, ...] = ()
+    mode: str = "private"
+    input_limit: int = 1_000_000_000
+    export_parent: bool = True
+    system_interval: float = 10.0
+    spool: Path | None = None
+
+
+_configured: dict[str, Any] = {}  # what configure() was told, parsed
+
+
+def configure(**settings: Any) -> None:
+    """Take settings for this process, all or none of them.
+
+    Raises:
+        SettingError: When one is unknown or not accepted.
+    """
+    base = _from_files_and_variables()
+    parsed = {name: parse(name, value) for name, value in settings.items() if value is not None}
+    _merge(base, parsed)  # refuses what cannot be combined, before anything is taken
+    _configured.update(parsed)
+    for name, value in settings.items():
+        if value is None:
+            _configured.pop(_known(name), None)
+
+
+def forget() -> None:
+    """Drop what `configure()` was told; for tests."""
+    _configured.clear()
+    _projects.clear()
+
+
+def current(**arguments: Any) -> Settings:
+    """The settings that hold now, under the arguments of one run (None where one was not given).
+
+    Raises:
+        SettingError: When a variable or ``pyproject.toml`` holds one that is not accepted.
+    """
+    given = {name: parse(name, value) for name, value in arguments.items() if value is not None}
+    return _merge(_merge(_from_files_and_variables(), _configured), given)
+
+
+def is_disabled() -> bool:
+    """Whether ``RUNCARD_DISABLED`` is set to anything but 0, false or nothing."""
+    return os.environ.get("RUNCARD_DISABLED", "").lower() not in ("", "0", "false", "no", "off")
+
+
+def was_configured(name: str) -> bool:
+    """Whether a setting was given in this process's own code, by `configure()`."""
+    return name in _configured
+
+
+def project_root(start: Path | None = None) -> Path:
+    """The nearest folder above the working directory with ``pyproject.toml`` or ``.git``, else that directory."""
+    here = Path.cwd() if start is None else start
+    for folder in (here, *here.parents):
+        if (folder / "pyproject.toml").is_file() or (folder / ".git").exists():
+            return folder
+    return here
+
+
+def store_root(settings: Settings) -> Path:
+    """The store's root, absolute.
+
+    Raises:
+        OSError: When the working directory is gone and the setting `directory` is not absolute.
+    """
+    if settings.directory is None:
+        return project_root() / "runcards"
+    return Path(os.path.abspath(settings.directory))
+
+
+def parse(name: str, value: Any) -> Any:
+    """One setting from what the user wrote, be it text or a Python value.
+
+    Raises:
+        SettingError: With what is accepted.
+    """
+    name = _known(name)
+    try:
+        return _PARSERS[name](value)
+    except (TypeError, ValueError) as error:
+        raise SettingError(f"{name}={value!r} is not accepted: {error}") from None
+
+
+def _known(name: str) -> str:
+    if name in _PARSERS:
+        return name
+    near = get_close_matches(name, _PARSERS, 1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise SettingError(f"unknown setting {name!r}; {hint}there are: {', '.join(sorted(_PARSERS))}")
+
+
+def _from_files_and_variables() -> Settings:
+    folder, project = _project()
+    settings = _merge(Settings(), project) if project else Settings()
+    if settings.directory is not None and not settings.directory.is_absolute():
+        settings = replace(settings, directory=folder / settings.directory)
+    variables = {}
+    for name in _PARSERS:
+        text = os.environ.get(_variable(name))
+        if text:
+            try:
+                variables[name] = parse(name, text)
+            except SettingError as error:
+                raise SettingError(f"{_variable(name)}: {error}") from None
+    _warn_of_unknown_variables()
+    return _merge(settings, variables) if variables else settings
+
+
+def _variable(name: str) -> str:
+    return "RUNCARD_DIR" if name == "directory" else f"RUNCARD_{name.upper()}"
+
+
+def _warn_of_unknown_variables() -> None:
+    known = {_variable(name) for name in _PARSERS} | {"RUNCARD_DISABLED", "RUNCARD_PARENT", "RUNCARD_RESUME"}
+    for name in os.environ:
+        if name.startswith("RUNCARD_") and name not in known:
+            near = get_close_matches(name, known, 1)
+            warn(f"{name} is no setting of runcard{f'; did you mean {near[0]}?' if near else ''}", once=name)
+
+
+_projects: dict[str, tuple[float, Path, dict[str, Any]]] = {}  # by working directory: mtime, folder, settings
+
+
+def _project() -> tuple[Path, dict[str, Any]]:
+    """The folder of the nearest ``pyproject.toml`` and its parsed ``[tool.runcard]``."""
+    try:
+        here = os.getcwd()
+    except OSError:  # the working directory was deleted
+        return Path(os.sep), {}
+    path = next((p for p in _above(here) if os.path.isfile(p)), None)
+    if path is None:
+        return Path(here), {}
+    stamp = os.stat(path).st_mtime
+    known = _projects.get(path)
+    if known is None or known[0] != stamp:
+        known = _projects[path] = (stamp, Path(path).parent, _read_project(Path(path)))
+    return known[1], known[2]
+
+
+def _above(folder: str) -> Iterable[str]:
+    while True:
+        yield os.path.join(folder, "pyproject.toml")
+        parent = os.path.dirname(folder)
+        if parent == folder:
+            return
+        folder = parent
+
+
+def _read_project(path: Path) -> dict[str, Any]:
+    text = path.read_bytes()
+    if b"runcard" not in text:
+        return {}
+    import tomllib
+
+    try:
+        table = tomllib.loads(text.decode("utf-8")).get("tool", {}).get("runcard", {})
+    except ValueError as error:  # another tool's business, unless it is our table that cannot be read
+        raise SettingError(f"{path.name} cannot be read: {error}") from None
+    if not isinstance(table, Mapping):
+        raise SettingError(f"{path.name}: [tool.runcard] must be a table")
+    try:
+        return {_known(name): parse(name, value) for name, value in table.items()}
+    except SettingError as error:
+        raise SettingError(f"{path.name}, [tool.runcard]: {error}") from None
+
+
+def _merge(base: Settings, changes: Mapping[str, Any]) -> Settings:
+    if not changes:
+        return base
+    taken = dict(changes)
+    if "sinks" in taken:
+        taken["sinks"] = _merged_sinks(base.sinks, taken["sinks"])
+    if "capture" in taken:
+        taken["capture"] = _merged_captures(base.capture, taken["capture"])
+    return replace(base, **taken)
+
+
+def _merged_sinks(base: tuple[Any, ...], new: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not any(isinstance(sink, str) and sink.startswith("+") for sink in new):
+        return new
+    plain = tuple(sink[1:] if isinstance(sink, str) and sink.startswith("+") else sink for sink in new)
+    return base + tuple(sink for sink in plain if sink not in base)
+
+
+def _merged_captures(base: frozenset[str], new: tuple[str, ...]) -> frozenset[str]:
+    less = {name[1:] for name in new if name.startswith("-")}
+    more = {name.removeprefix("+") for name in new if not name.startswith("-")}
+    return (base | more) - less
+
+
+def _items(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    if callable(value) or hasattr(value, "finish"):
+        return [value]
+    return list(value)
+
+
+def _sinks(value: Any) -> tuple[Any, ...]:
+    items = _items(value)
+    for item in items:
+        if not (isinstance(item, str) or callable(item) or callable(getattr(item, "finish", None))):
+            raise TypeError("a sink is a URL, a function of a record, or an object with start, append and finish")
+        if isinstance(item, str) and ":" not in item:
+            raise ValueError(f"{item!r} is no URL; write file:{item} for a folder, sqlite:///{item} for a database")
+    return tuple(items)
+
+
+def _captures(value: Any) -> tuple[str, ...]:
+    if isinstance(value, frozenset):
+        return tuple(value)
+    items = _items(value)
+    for item in items:
+        if not isinstance(item, str) or item.lstrip("+-") not in CAPTURES:
+            raise ValueError(f"there are: {', '.join(CAPTURES)}; a leading - takes one away")
+    return tuple(items)
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in ("1", "true", "yes", "on"):
+        return True
+    if isinstance(value, str) and value.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ValueError("write true or false")
+
+
+def _seconds(value: Any) -> float:
+    number = float(value)
+    if isinstance(value, bool) or not 0 <= number < 1e7:
+        raise ValueError("a number of seconds, zero or more")
+    return number
+
+
+def _size(value: Any) -> int:
+    """Bytes, also as ``500MB`` or ``2 GiB``."""
+    if isinstance(value, str):
+        text = value.strip().upper().removesuffix("B").removesuffix("I").strip()
+        if text and text[-1] in _UNITS:
+            return _size(int(float(text[:-1]) * _UNITS[text[-1]]))
+        return _size(int(text))
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError("a number of bytes, or a text such as 500MB")
+    return value
+
+
+_UNITS = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def _one_of(*words: str) -> Callable[[Any], str]:
+    def parser(value: Any) -> str:
+        if value not in words:
+            raise ValueError(f"it is one of: {', '.join(words)}")
+        return str(value)
+
+    return parser
+
+
+def _signals(value: Any) -> tuple[str, ...]:
+    import signal
+
+    if value is True or value is False:
+        return ("SIGTERM", "SIGHUP") if value else ()
+    names = []
+    for item in _items(value):
+        name = signal.Signals(item).name if isinstance(item, int) else str(item).upper()
+        name = name if name.startswith("SIG") else f"SIG{name}"
+        if name not in signal.Signals.__members__ or name in ("SIGKILL", "SIGSTOP"):
+            raise ValueError("names of signals that can be caught, such as SIGTERM, SIGHUP, SIGUSR1")
+        names.append(name)
+    return tuple(names)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    return tuple(str(item) for item in _items(value))
+
+
+def _folder(value: Any) -> Path:
+    text = os.fspath(value)
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ValueError("the path of a folder")
+    return Path(os.path.expanduser(text))
+
+
+_PARSERS: dict[str, Callable[[Any], Any]] = {
+    "sinks": _sinks,
+    "directory": _folder,
+    "strict": _flag,
+    "durability": _one_of("process", "disk"),
+    "signals": _signals,
+    "capture": _captures,
+    "deadline": _seconds,
+    "redact_keep": _names,
+    "mode": _one_of("private", "group"),
+    "input_limit": _size,
+    "export_parent": _flag,
+    "system_interval": _seconds,
+    "spool": _folder,
+}
+assert set(_PARSERS) == {entry.name for entry in fields(Settings)}

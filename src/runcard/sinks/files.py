@@ -1,0 +1,211 @@
+"""``file:``: a folder of run folders, the default. It is the journal's own home, and is read back from the journals."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runcard import journal, leaderboard
+from runcard.errors import RunNotFound, StoreError, contained
+from runcard.identity import is_alive, is_run_id
+from runcard.locks import locked
+from runcard.record import History, RunRecord, Status, fold, points
+from runcard.sinks import views
+from runcard.sinks.registry import path_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from runcard.events import Event
+
+_GITIGNORE = b"*\n"
+
+
+def open_sink(url: str) -> FilesSource:
+    """The store in the folder that a ``file:`` URL names."""
+    return FilesSource(Path(path_of(url)))
+
+
+def make_store(root: Path, mode: str = "private") -> None:
+    """Make the store's root, hidden from git, when it is not there.
+
+    Raises:
+        OSError: When it cannot be made.
+    """
+    if not root.is_dir():
+        root.mkdir(mode=folder_mode(root, mode), parents=True, exist_ok=True)
+    try:
+        fd = os.open(root / ".gitignore", os.O_WRONLY | os.O_CREAT | os.O_EXCL, file_mode(root, mode))
+    except FileExistsError:
+        return
+    with open(fd, "wb") as file:
+        file.write(_GITIGNORE)
+
+
+def folder_mode(root: Path, mode: str) -> int:
+    """0700, or 0770 when the store is shared with the group by setting or by a setgid root."""
+    return 0o770 if _is_shared(root, mode) else 0o700
+
+
+def file_mode(root: Path, mode: str) -> int:
+    """0600, or 0660 when the store is shared with the group."""
+    return 0o660 if _is_shared(root, mode) else 0o600
+
+
+def _is_shared(root: Path, mode: str) -> bool:
+    if mode == "group":
+        return True
+    try:
+        return bool(root.stat().st_mode & 0o2000)
+    except OSError:
+        return False
+
+
+def make_run(root: Path, run_id: str, mode: str, *, exist_ok: bool = False) -> Path:
+    """Make a run's folder. Raises `OSError`."""
+    folder = root / run_id
+    wanted = folder_mode(root, mode)
+    try:
+        os.mkdir(folder, wanted)
+    except FileExistsError:
+        if not exist_ok:
+            raise
+    else:
+        if wanted != 0o700:
+            os.chmod(folder, wanted | (0o2000 if root.stat().st_mode & 0o2000 else 0))  # past the umask
+    return folder
+
+
+def write_views(folder: Path, record: RunRecord, *, known: bool) -> None:
+    """Write the end's views and the leaderboard's row, each on its own.
+
+    Args:
+        folder: The run's folder.
+        record: The record to show.
+        known: Whether the leaderboard may have this run already, as after a late decision.
+    """
+    mode = 0o660 if folder.stat().st_mode & 0o020 else 0o600
+    contained(f"write the views of {record.run_id}", views.write_end, folder, mode, record)
+    change = leaderboard.replace if known else leaderboard.add
+    contained("write the leaderboard", change, folder.parent, record)
+
+
+def read_run(folder: Path, run_id: str | None = None) -> RunRecord:
+    """The record in a run's folder, `crashed` derived; never raises on what is damaged.
+
+    Raises:
+        OSError: When the folder cannot be read at all.
+    """
+    run_id = run_id or folder.name
+    found = journal.writers(folder)
+    readings = {writer: journal.Reading(path) for writer, path in found.items()}
+    record = fold(run_id, readings)
+    losses = dict(record.losses)
+    for reading in readings.values():
+        for kind, count in (("damaged", reading.damaged), ("missing", reading.missing)):
+            if count:
+                losses[kind] = losses.get(kind, 0) + count
+    history = History(lambda: points({writer: journal.Reading(path) for writer, path in found.items()}))
+    changes = {"losses": losses, "metric_history": history, "folder": str(folder)}
+    if record.status is Status.RUNNING and not _lives(record, found.values()):
+        changes["status"] = Status.CRASHED
+        if record.attempts:
+            record.attempts[-1]["status"] = Status.CRASHED.value
+    elif record.status is Status.RUNNING:
+        changes["duration_s"] = None
+    return _with(record, changes)
+
+
+def _with(record: RunRecord, changes: dict[str, object]) -> RunRecord:
+    """`dataclasses.replace` for a record nobody else has yet, at a tenth of its cost."""
+    for name, value in changes.items():
+        object.__setattr__(record, name, value)
+    return record
+
+
+def _lives(record: RunRecord, paths: object) -> bool:
+    touched = 0.0
+    for path in paths:  # type: ignore[attr-defined]  # a view of paths
+        try:
+            touched = max(touched, os.stat(path).st_mtime)
+        except OSError:
+            continue
+    latest = [entry for entry in record.attempts if not entry.get("process_rank")] or record.attempts
+    return bool(latest) and is_alive(latest[-1].alive, touched=touched or None)
+
+
+class FilesSource:
+    """Reads a folder of run folders, and appends late events to them.
+
+    Attributes:
+        root: The folder, absolute.
+        unreadable: How many runs could not be read for want of permission, after `records`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.url = f"file:{root}"
+        self.unreadable = 0
+
+    def run_ids(self) -> Iterator[str]:
+        """The ids of all run folders."""
+        try:
+            with os.scandir(self.root) as entries:
+                for entry in entries:
+                    if is_run_id(entry.name) and entry.is_dir(follow_symlinks=False):
+                        yield entry.name
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StoreError(f"the store {self.root} cannot be read: {error}") from error
+
+    def folder(self, run_id: str) -> Path:
+        """The run's folder. Raises `RunNotFound` for anything that is no run's id."""
+        folder = self.root / run_id
+        if not is_run_id(run_id) or folder.is_symlink() or not folder.is_dir():
+            raise RunNotFound(f"no run {run_id!r} in {self.root}")
+        return folder
+
+    def record(self, run_id: str) -> RunRecord:
+        """One record. Raises `RunNotFound`, or `StoreError` when it cannot be read."""
+        try:
+            return read_run(self.folder(run_id), run_id)
+        except OSError as error:
+            raise StoreError(f"the run {run_id} cannot be read: {error}") from error
+
+    def records(self) -> list[RunRecord]:
+        """All records that one may read; the others are counted in `unreadable`."""
+        found = []
+        self.unreadable = 0
+        for run_id in self.run_ids():
+            try:
+                found.append(read_run(self.root / run_id, run_id))
+            except FileNotFoundError:
+                continue  # removed meanwhile
+            except OSError:
+                self.unreadable += 1
+        return found
+
+    def journals(self, run_id: str) -> dict[str, journal.Reading]:
+        """The events of one run by writer."""
+        return {writer: journal.Reading(path) for writer, path in journal.writers(self.folder(run_id)).items()}
+
+    def append(self, run_id: str, event: Event) -> None:
+        """Append a late event under the run's lock, and bring the views and the leaderboard up to date.
+
+        A run that still goes on keeps its own journal to itself: its judges write beside it.
+        """
+        folder = self.folder(run_id)
+        record = read_run(folder, run_id)
+        name = "journal-late.jsonl" if record.status is Status.RUNNING else "journal.jsonl"
+        with locked(folder / name):
+            appended = journal.Journal(folder / name, shared=True)
+            try:
+                done = appended.append(event)
+            finally:
+                appended.close()
+        if not done:
+            raise StoreError(f"{folder / name} could not be written; is the disk full?")
+        if record.status is not Status.RUNNING:
+            write_views(folder, read_run(folder, run_id), known=True)

@@ -1,0 +1,114 @@
+"""Sinks by URL: which scheme is whose, loaded by name on demand.
+
+A plug-in registers an entry point of the group ``runcard.sinks``, named as its scheme, that takes the URL and gives
+the sink. Our own are listed here too, since reading all entry points costs tens of milliseconds.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from runcard.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_OWN = {"file": "runcard.sinks.files:open_sink", "memory": "runcard.sinks.memory:open_sink"}
+_EXAMPLES = {"file": "file:runcards", "memory": "memory:"}
+
+
+def scheme_of(url: str) -> str:
+    """The scheme of a sink's URL, without a driver: ``postgresql+psycopg://…`` is ``postgresql``.
+
+    Raises:
+        SettingError: When the text has none.
+    """
+    scheme, colon, _ = url.partition(":")
+    scheme = scheme.partition("+")[0]
+    if not colon or not scheme.replace("-", "").replace("_", "").isalnum():
+        raise SettingError(f"{without_credentials(url)!r} is no URL of a sink; accepted are {accepted()}")
+    return scheme
+
+
+def check(sink: Any) -> None:
+    """Refuse a sink that cannot be had, without connecting to anything.
+
+    Raises:
+        SettingError: For an unknown scheme or a malformed URL; `MissingExtra` when its packages are not installed.
+    """
+    if isinstance(sink, str):
+        url_check = getattr(_factory(scheme_of(sink)), "check", None)
+        if url_check is not None:
+            url_check(sink)
+
+
+def resolve(sink: Any, *, root: Path | None = None) -> Any:
+    """The sink that a URL names; a callable or an object is its own.
+
+    Args:
+        sink: A URL, a function of a record, or an object with ``start``, ``append`` and ``finish``.
+        root: The store's root, which ``file:`` without a path means.
+
+    Raises:
+        SettingError: As `check`.
+    """
+    if not isinstance(sink, str):
+        return sink
+    if sink == "file:" and root is not None:
+        sink = f"file:{root}"
+    return _factory(scheme_of(sink))(sink)
+
+
+def is_files(sink: Any) -> bool:
+    """Whether a sink is the journal's own folder."""
+    return isinstance(sink, str) and scheme_of(sink) == "file"
+
+
+def path_of(url: str) -> str:
+    """The absolute path in a ``file:`` URL: ``file:runcards``, ``file:/data``, ``file:///data``."""
+    rest = url.partition(":")[2]
+    if rest.startswith("//"):
+        host, _, path = rest[2:].partition("/")
+        if host not in ("", "localhost"):
+            raise SettingError(f"{url!r} names the host {host!r}; write file:{host}/{path} for a relative path")
+        rest = f"/{path}"
+    if "\0" in rest:
+        raise SettingError("a path holds no NUL character")
+    return os.path.abspath(os.path.expanduser(rest))
+
+
+def name_of(sink: Any) -> str:
+    """What a sink is called in messages and in the spool: never with credentials."""
+    if isinstance(sink, str):
+        return without_credentials(sink)
+    named = sink if hasattr(sink, "__qualname__") else type(sink)
+    return f"{getattr(named, '__module__', '?')}:{getattr(named, '__qualname__', '?')}"
+
+
+def without_credentials(url: str) -> str:
+    """A URL with user, password and secret query values taken out."""
+    from runcard.redact import Redactor
+
+    return Redactor().url(url)
+
+
+def accepted() -> str:
+    """The schemes there are, with an example each."""
+    return ", ".join(_EXAMPLES.get(name, f"{name}:") for name in _OWN) + ", a plug-in's, or any callable"
+
+
+def _factory(scheme: str) -> Callable[[str], Any]:
+    target = _OWN.get(scheme)
+    if target is not None:
+        module, _, name = target.partition(":")
+        factory: Callable[[str], Any] = getattr(import_module(module), name)
+        return factory
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group="runcard.sinks", name=scheme):
+        loaded: Callable[[str], Any] = entry.load()
+        return loaded
+    raise SettingError(f"no sink is known for {scheme!r}; accepted are {accepted()}")

@@ -1,0 +1,145 @@
+"""The readable files beside a journal: what people, pandas, pip and git open. The journal stays the truth.
+
+New files are written in place: a half-written view harms nobody, since readers read the journal. A view that is
+there already is replaced whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from runcard.card import card_markdown
+from runcard.events import mark
+from runcard.record import point_to_dict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from runcard.record import RunRecord
+
+HISTORY_IN_RECORD = 10_000
+"""Points up to which `record.json` holds the history; beyond, `metric_history.csv` alone does."""
+
+_INDENTED = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+
+
+def write_start(folder: Path, mode: int, *, config: Any, shared: Mapping[str, bytes]) -> None:
+    """Write what is known at the start.
+
+    Args:
+        folder: The run's folder.
+        mode: The files' permissions.
+        config: The config as JSON data; an empty one gives no file.
+        shared: Name → content of the files that all runs of one snapshot share: environment, requirements, patch.
+    """
+    if config:
+        _write(folder / "config.json", orjson.dumps(config, option=_INDENTED), mode)
+    for name, content in shared.items():
+        _link_or_write(folder, name, content, mode)
+
+
+def write_end(folder: Path, mode: int, record: RunRecord) -> None:
+    """Write, or write again, what follows from the whole journal."""
+    if record.config:
+        _refresh_config(folder, mode, record)
+    if record.metrics:
+        _replace(folder / "metrics.json", orjson.dumps(mark(record.metrics), option=_INDENTED), mode)
+    points = _write_history(folder / "metric_history.csv", mode, record) if record.metric_summary else 0
+    if record.decisions:
+        _replace(folder / "decision.json", orjson.dumps(_decision(record), option=_INDENTED), mode)
+    data = record.to_dict(history=False)
+    data["metric_history"] = (
+        [point_to_dict(point) for point in record.metric_history] if points <= HISTORY_IN_RECORD else None
+    )
+    _replace(folder / "record.json", orjson.dumps(data, option=orjson.OPT_APPEND_NEWLINE), mode)
+    _replace(folder / "card.md", card_markdown(record).encode("utf-8", "replace"), mode)
+
+
+def _decision(record: RunRecord) -> dict[str, Any]:
+    return {
+        "decision": record.decision,
+        "reason": record.decision_reason,
+        "is_best": record.is_best,
+        "objective": record.objective,
+        "direction": record.direction,
+        "decisions": record.decisions,
+    }
+
+
+def _refresh_config(folder: Path, mode: int, record: RunRecord) -> None:
+    """Write the config again when keys came later; most runs' are as at the start."""
+    content = orjson.dumps(mark(record.config), option=_INDENTED)
+    path = folder / "config.json"
+    if not path.exists() or path.stat().st_size != len(content):
+        _replace(path, content, mode)
+
+
+def _write_history(path: Path, mode: int, record: RunRecord) -> int:
+    """Write one row a point, straight from the journal; return how many there were."""
+    from runcard.leaderboard import cell
+
+    count = 0
+    names: dict[str, Any] = {}  # a name is made safe for spreadsheets once
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("name", "step", "value", "time", "attempt"))
+        for point in record.metric_history:
+            name = names.get(point.name)
+            if name is None:
+                name = names[point.name] = cell(point.name)
+            writer.writerow((name, point.step, point.value, point.time, point.attempt))
+            count += 1
+    if count:
+        os.replace(partial, path)
+    else:
+        os.unlink(partial)
+    return count
+
+
+_shared_from: dict[tuple[str, int], Path] = {}  # name and content's hash → the file that has it, to link to
+
+
+def _link_or_write(folder: Path, name: str, content: bytes, mode: int) -> None:
+    """Share one file between the runs of a snapshot by a hard link; where links are refused, copy."""
+    key = (name, hash(content))
+    source = _shared_from.get(key)
+    if source is not None and source.parent.parent == folder.parent:
+        try:
+            os.link(source, folder / name)
+        except OSError:
+            pass  # removed meanwhile, another file system, no links here: write it
+        else:
+            return
+    _write(folder / name, content, mode)
+    if len(_shared_from) > 100:
+        _shared_from.clear()
+    _shared_from[key] = folder / name
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), mode)
+    try:
+        if os.write(fd, content) != len(content):
+            raise OSError(f"{path.name} was written in part")
+    finally:
+        os.close(fd)
+
+
+def _replace(path: Path, content: bytes, mode: int) -> None:
+    """Write a new file in place, an existing one by renaming over it, so that no reader sees half of it."""
+    if not path.exists():
+        _write(path, content, mode)
+        return
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        _write(partial, content, mode)
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,66 @@
+"""Every test has a store of its own, and leaves the world as it found it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from runcard import _current, _pulse, delivery, errors, settings
+from runcard.sinks import memory
+
+
+@pytest.fixture(autouse=True)
+def clean_world(tmp_path, monkeypatch):
+    """A store, a spool and a home of the test's own; nothing open, changed or exported when it ends."""
+    for name in list(os.environ):
+        if name.startswith(("RUNCARD_", "SLURM_", "TORCHELASTIC_")) or name in ("RANK", "WORLD_SIZE"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("RUNCARD_DIR", str(tmp_path / "runcards"))
+    monkeypatch.setenv("RUNCARD_SPOOL", str(tmp_path / "spool"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    errors._said.clear()
+    errors.set_strict(False)
+    before = (os.getcwd(), sys.stdout, sys.stderr, signal.getsignal(signal.SIGTERM), dict(os.environ))
+    yield
+    left_open = list(_current.open_runs.values())
+    current = _current.here.get()
+    for run in left_open:
+        run._close(None)
+    _current.here.set(None)
+    settings.forget()
+    errors.set_strict(False)
+    memory._kept.clear()
+    delivery._spent["s"] = 0.0
+    assert left_open == [], "a run was left open"
+    assert current is None, "a run was left current"
+    assert "RUNCARD_PARENT" not in os.environ, "the parent is still exported"
+    assert signal.getsignal(signal.SIGTERM) == before[3], "a signal handler was left"
+    assert _pulse._handlers == {}
+    assert not (Path(__file__).parents[1] / "runcards").exists(), "a run was written into the repository"
+
+
+@pytest.fixture
+def store(tmp_path):
+    """The test's own store, to read."""
+    from runcard import open_store
+
+    return open_store(tmp_path / "runcards")
+
+
+@pytest.fixture
+def alone():
+    """A function that runs another in a thread without context, and gives its result."""
+
+    def call(function, *args):
+        found = []
+        thread = threading.Thread(target=lambda: found.append(function(*args)))
+        thread.start()
+        thread.join(30)
+        return found[0]
+
+    return call
