@@ -1,0 +1,257 @@
+r"""Secrets in running text: by their own shape (``ghp_…``, PEM blocks) and by the name before them (``password=…``).
+
+Every expression is linear: each either starts at a literal that its own match consumes, or uses possessive
+repeats (``*+``) behind a look-behind that lets a run of characters be tried once.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from runcard._secret_names import DOUBTFUL, OPEN, PASSWORD, is_switch, secrecy
+
+REDACTED = "[redacted]"
+
+level = lru_cache(maxsize=8192)(secrecy)
+
+
+def shapes(text: str) -> tuple[str, int]:
+    """Replace what is a secret by its own shape; returns the text and how many were replaced."""
+    found = 0
+    if not _SOLID.search(text):
+        return text, 0
+    for hint, expression in _BY_HINT:
+        if hint in text:
+            text, count = expression.subn(REDACTED, text)
+            found += count
+    for hint, prover in _PROVED:
+        if hint in text:
+            text, count = _proved(prover, text)
+            found += count
+    return text, found
+
+
+def locators(text: str, *, code: bool = False) -> tuple[str, int]:
+    """Replace the credentials of URLs, ``https://user:password@host``; in ``code``, not the examples of them."""
+    if "://" not in text or "@" not in text:
+        return text, 0
+    found = 0
+
+    def hide(match: re.Match[str]) -> str:
+        nonlocal found
+        scheme, user, password = match["scheme"].lower(), match["user"], match["password"]
+        if password is None:
+            if not scheme.endswith(("http", "https")) or is_placeholder(user):
+                return match[0]  # `ssh://git@host` names a user and gives nothing away
+        elif is_placeholder(password) or (code and password.lower() in _EXAMPLES):
+            return match[0]
+        found += 1
+        return f"{match['scheme']}://{REDACTED}@"
+
+    return _USERINFO.sub(hide, text), found
+
+
+def assignments(text: str, *, code: bool = False) -> tuple[str, int]:
+    """Replace what follows a secret's name: ``api_key=…``, ``"password": "…"``, ``--token …``, ``Authorization: …``.
+
+    In ``code``, where most values are expressions, a value counts only when it is written out.
+    """
+    if not _STEM.search(text):
+        return text, 0
+    found, done, position, parts = 0, 0, 0, []
+    while match := _NAMED.search(text, position):
+        position = match.end()
+        name = match["name"] or match["query"]
+        secret = level(name) if match["query"] is None else max(DOUBTFUL, level(name))
+        if secret == OPEN:
+            continue
+        if match["name"] and match["sep"] is None and (not match["flag"] or is_switch(name)):
+            position = match.end("name")
+            continue
+        span = _value(text, match, secret, code)
+        if span is None:
+            continue
+        parts += text[done : span[0]], REDACTED
+        done = position = span[1]
+        found += 1
+    parts.append(text[done:])
+    return "".join(parts), found
+
+
+def is_placeholder(value: str) -> bool:
+    """Whether a value stands for another, or for none: ``None``, ``***``, ``${TOKEN}``, ``<your key>``."""
+    return value == "" or value.lower() in _NOTHING or _PLACEHOLDER.fullmatch(value) is not None
+
+
+def _value(text: str, match: re.Match[str], secret: int, code: bool) -> tuple[int, int] | None:
+    """Where the secret value after a name stands, or None when what stands there is not one."""
+    start = match.end()
+    quoted = _QUOTED.match(text, start)
+    if quoted:
+        start, end = quoted.span(quoted.lastgroup or 0)
+    elif match["name"] and match["name"].lower().endswith("cookie") and match["sep"] and not code:
+        bare = _TO_LINE_END.match(text, start)
+        start, end = bare.span() if bare else (start, start)
+    else:
+        bare = (_CODE_VALUE if code and not match["query"] else _BARE).match(text, start)
+        if bare is None:
+            return None
+        start, end = bare.span("value")
+    value = text[start:end]
+    if value.startswith(REDACTED) or is_placeholder(value):
+        return None
+    if secret < PASSWORD and _NUMBER.fullmatch(value):
+        return None
+    if match["query"] is not None:
+        return (start, end) if level(match["query"]) or len(value) >= 16 else None
+    if code:
+        plausible = _plausible_in_code(value, match, secret, quoted is not None)
+    elif match["sep"] is None:
+        plausible = value.lower() not in _PROSE
+    elif match["sep"].strip() == ":" and quoted is None:
+        told = secret != DOUBTFUL or _random(value) or len(value) >= 16 or "=" in value
+        plausible = told and value.lower() not in _PROSE
+    else:
+        plausible = True
+    return (start, end) if plausible else None
+
+
+def _plausible_in_code(value: str, match: re.Match[str], secret: int, quoted: bool) -> bool:
+    if level(value) or any(space in value for space in " \t") or len(value) < 4:
+        return False  # the name of a field, a sentence, or too short to be one
+    if value.lower() in _EXAMPLES:
+        return False
+    if quoted:
+        return _random(value) if secret == DOUBTFUL else True
+    tight = match["sep"] == "=" and match["name"].isupper()  # `KEY=value`, as in a shell or an .env file
+    return _random(value) or (tight and secret != DOUBTFUL)
+
+
+def _random(value: str) -> bool:
+    """Whether a value looks made by a machine or for one: six characters or more, with digits and others."""
+    return len(value) >= 6 and any(c.isdigit() for c in value) and not value.replace(".", "").isdigit()
+
+
+def _proved(expression: re.Pattern[str], text: str) -> tuple[str, int]:
+    """Replace the group ``value`` where it has the digits or the mix of cases that prose does not have."""
+    found = 0
+
+    def hide(match: re.Match[str]) -> str:
+        nonlocal found
+        value = match["value"]
+        mixed = any(c.isupper() for c in value[1:]) and any(c.islower() for c in value)
+        if not (mixed or value.endswith("=") or any(c.isdigit() for c in value)):
+            return match[0]
+        found += 1
+        start = match.start("value") - match.start()
+        return match[0][:start] + REDACTED + match[0][start + len(value) :]
+
+    return expression.sub(hide, text), found
+
+
+# What every shape below has somewhere, and ordinary words, numbers and paths have not.
+_SOLID = re.compile(r"[A-Za-z0-9_-]{14}|==|[Bb]earer |[Bb]asic |machine |-BEGIN |ya29|eyJ|SG\.")
+_NOTHING = frozenset(
+    "none null nil true false undefined empty missing unset str string bytes any optional secretstr ... *** **** *****"
+    " ****** ******** xxx changeme todo tbd n/a [redacted] redacted".split()
+)
+_EXAMPLES = frozenset("password pass passwd pwd secret token key example test dummy your-token your_token".split())
+_PROSE = frozenset(
+    "is are was were be must should not and or has have had cannot can could requires required to for in on with from"
+    " flag option argument given expected invalid missing try the a an no unknown unexpected wrong incorrect failed"
+    " error this that it which when if but authentication".split()
+)
+_PLACEHOLDER = re.compile(
+    r"<[A-Za-z][\w :/.|-]{0,60}>|<[/|][\w/|-]{1,40}>|<[a-z|_]+\|?>|\[[A-Z_0-9]{1,20}\]|\*+|x{3,}|\.{3}|"
+    r"\$\{?[A-Za-z_][\w.:]*+\}?|\{\{?[^{}]{0,80}\}?\}|%\(?\w*\)?s|%\w+%|your[-_][\w-]{1,40}"
+)
+_NUMBER = re.compile(r"[+-]?(?:\d[\d_]*+\.?[\d_]*+(?:[eE][+-]?\d+)?|inf|nan)")
+_STEM = re.compile(r"(?i)pass|pwd|pw|secret|token|key|auth|cookie|cred|dsn|conn|pin|sess|otp|jwt|bearer|sig|phrase")
+_NAMED = re.compile(
+    r"""(?:(?<=[?&])(?i:(?P<query>(?:x-(?:amz|goog)-)(?:signature|credential|security-token)|sig|signature|key|code))=
+        |(?<![\w.-])(?P<flag>-{0,2})(?P<name>[A-Za-z_][\w.-]*+)
+         (?:\\*+["']?\]?(?P<sep>\s*+(?::\s*+(?:str|bytes|(?:str\s*\|\s*)?None|Optional\[str\]|str\s*\|\s*None|SecretStr)\s*+=
+            |=>|:=|={1,2}|:(?![:/]))\s*+)
+          |[ \t]++(?![-=:]))?+)""",
+    re.VERBOSE,
+)
+_QUOTED = re.compile(
+    r"""[bBrRuUfF]{0,2}(?:\\++["'](?P<escaped>[^"'\\\n]*+)
+        |"(?P<double>(?:[^"\\\n]++|\\.)*+)|'(?P<single>(?:[^'\\\n]++|\\.)*+))""",
+    re.VERBOSE,
+)
+_BARE = re.compile(
+    r"""(?:(?:Bearer|Basic|Token|Digest|ApiKey|bearer|basic|token)[ ]+)?+
+        (?P<value>(?:[^\s"'&,;)\]}\\]|\\(?!["'nr])|[,;)\]}](?=[^\s"'&,;)\]}=])(?![A-Za-z_][\w.-]*+\s*+[=:]))++)""",
+    re.VERBOSE,
+)
+_CODE_VALUE = re.compile(r"""(?P<value>[^\s"'`(){}\[\],;<>$#\\]++)(?=[ \t]*(?:[#\r\n]|\Z))""")
+_TO_LINE_END = re.compile(r"[^\r\n\"']++")
+_USERINFO = re.compile(
+    r"(?P<scheme>(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]*+)://"
+    r"(?!\[redacted\]@)(?P<user>[^\s/?#@:\"'<>]*+)(?::(?P<password>[^\s/\"'<>]*))?@"
+)
+
+_PEM = (
+    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+    r"(?:[A-Za-z0-9+/=\s:,]|\\[nr]|-(?!----))*+(?:-----END [A-Z0-9 ]{0,40}-----)?"
+)
+_EDGE = r"(?<![A-Za-z0-9])"
+_BY_HINT = [
+    (hint, re.compile(expression))
+    for hint, expression in (
+        ("PRIVATE KEY", _PEM),
+        ("AKIA", r"(?<![A-Z0-9])AKIA[A-Z0-9]{16}(?![A-Z0-9])"),
+        ("ASIA", r"(?<![A-Z0-9])ASIA[A-Z0-9]{16}(?![A-Z0-9])"),
+        ("AIza", r"AIza[0-9A-Za-z_-]{35}"),
+        ("ya29.", r"ya29\.[0-9A-Za-z_-]{20,}"),
+        ("GOCSPX-", r"GOCSPX-[0-9A-Za-z_-]{20,}"),
+        ("Q~", r"(?<![\w.~-])[A-Za-z0-9_.-]{3}\dQ~[A-Za-z0-9_.~-]{31,40}"),
+        ("==", r"(?<![A-Za-z0-9+/=_-])(?<!sha512-)[A-Za-z0-9+/]{86}==(?![A-Za-z0-9+/=])"),
+        ("JQQJ99", r"(?<![A-Za-z0-9])[A-Za-z0-9]{40,60}JQQJ99[A-Za-z0-9]{20,40}"),
+        ("gh", r"gh[pousr]_[A-Za-z0-9]{16,}"),
+        ("github_pat_", r"github_pat_[A-Za-z0-9_]{16,}"),
+        ("gl", r"(?<![A-Za-z0-9])gl(?:pat|dt|rt|cbt|ptt|ft|imt|agent|soat)-[A-Za-z0-9_.-]{16,}"),
+        ("hf_", _EDGE + r"hf_[A-Za-z0-9]{16,}"),
+        ("api_org_", _EDGE + r"api_org_[A-Za-z0-9]{20,}"),
+        ("sk-", _EDGE + r"sk-(?:proj|svcacct|admin|None|ant|or|lf)-[A-Za-z0-9_-]{10,}"),
+        ("sk-", _EDGE + r"sk-(?=[A-Za-z]*+\d)[A-Za-z0-9]{16,}"),
+        ("xox", _EDGE + r"xox[abeoprs][.-][A-Za-z0-9.-]{10,}"),
+        ("xapp-", _EDGE + r"xapp-[A-Za-z0-9-]{10,}"),
+        ("hooks.slack.com/", r"(?<=hooks\.slack\.com/)(?:services|workflows|triggers)/[\w/-]{10,}"),
+        ("/api/webhooks/", r"(?<=/api/webhooks/)\d+/[\w-]{20,}"),
+        ("k_live_", _EDGE + r"[rs]k_live_[A-Za-z0-9]{10,}"),
+        ("k_test_", _EDGE + r"[rs]k_test_[A-Za-z0-9]{10,}"),
+        ("whsec_", _EDGE + r"whsec_[A-Za-z0-9+/=]{16,}"),
+        ("eyJ", r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+(?:\.[A-Za-z0-9_-]*+)*+"),
+        ("npm_", _EDGE + r"npm_[A-Za-z0-9]{20,}"),
+        ("pypi-", _EDGE + r"pypi-[A-Za-z0-9_-]{32,}"),
+        ("SG.", _EDGE + r"SG\.[A-Za-z0-9_-]{16,80}\.[A-Za-z0-9_-]{16,}"),
+        ("dapi", _EDGE + r"dapi[a-f0-9]{32}"),
+        ("dop_v1_", _EDGE + r"dop_v1_[a-f0-9]{40,}"),
+        ("dckr_pat_", _EDGE + r"dckr_pat_[A-Za-z0-9_-]{16,}"),
+        ("hvs.", _EDGE + r"hvs\.[A-Za-z0-9_-]{20,}"),
+        ("nvapi-", _EDGE + r"nvapi-[A-Za-z0-9_-]{20,}"),
+        ("gsk_", _EDGE + r"gsk_[A-Za-z0-9]{20,}"),
+        ("r8_", _EDGE + r"r8_[A-Za-z0-9]{30,}"),
+        ("xai-", _EDGE + r"xai-[A-Za-z0-9]{32,}"),
+        ("pplx-", _EDGE + r"pplx-[A-Za-z0-9]{32,}"),
+        ("lsv2_", _EDGE + r"lsv2_(?:pt|sk)_[A-Za-z0-9_]{20,}"),
+        ("wandb_v1_", _EDGE + r"wandb_v1_[A-Za-z0-9_]{20,}"),
+        ("pcsk_", _EDGE + r"pcsk_[A-Za-z0-9_]{20,}"),
+        ("shp", _EDGE + r"shp(?:at|ca|pa|ss)_[A-Fa-f0-9]{32}"),
+        ("ATATT3", _EDGE + r"ATATT3[A-Za-z0-9_=-]{20,}"),
+        ("AGE-SECRET-KEY-", r"AGE-SECRET-KEY-1[0-9A-Z]{20,}"),
+        (":AA", r"(?<![0-9A-Za-z])\d{8,10}:AA[A-Za-z0-9_-]{33}"),
+    )
+]
+_PROVED = [
+    (hint, re.compile(expression))
+    for hint, expression in (
+        ("earer ", r"\b[Bb]earer +(?P<value>[A-Za-z0-9._~+/-]{8,}+=*+)"),
+        ("asic ", r"\b[Bb]asic +(?P<value>[A-Za-z0-9+/]{8,}+=*+)"),
+        ("machine ", r"\bmachine +\S{1,200} +login +\S{1,200} +password +(?P<value>\S{1,400})"),
+        ("wandb.login", r"\bwandb\.login\([^)\n]{0,100}?[\"'](?P<value>[0-9a-f]{40})"),
+    )
+]
