@@ -63,14 +63,19 @@ def _seen_from_elsewhere() -> list[Run]:
 
 
 def _deepest_common(runs: Iterable[Run]) -> Run | None:
-    """The deepest open run that every one of ``runs`` is, or is below of."""
+    """The deepest open run that all of ``runs`` are, or are below of.
+
+    A run inside which the same thread has opened another stands back for that one: it is where that thread is.
+    """
     common: list[Run] | None = None
+    standing_back = {
+        id(run.parent) for run in list(open_runs.values()) if run.parent and run.parent.thread == run.thread
+    }
     for run in runs:
+        if id(run) in standing_back:
+            continue
         line = [each for each in run.line() if each.is_open]
-        if common is None:
-            common = line
-        else:
-            common = [each for each in common if each in line]
+        common = line if common is None else [each for each in common if each in line]
         if not common:
             return None
     return common[-1] if common else None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runcard.journal import Journal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from runcard.events import Event
 
 
@@ -20,6 +23,7 @@ class ForkedJournal:
         self._journal: Journal | None = None
         self.unwritten = 0
         self.closed = False
+        self.lock = threading.RLock()
 
     @property
     def path(self) -> Path:
@@ -40,6 +44,10 @@ class ForkedJournal:
                 return False
         return self._journal.append(event)
 
+    def append_points(self, now: float, step: Any, metrics: Mapping[str, Any]) -> bool:
+        """Append a ``log`` event."""
+        return self.append({"kind": "log", "t": now, "step": step, "metrics": metrics})
+
     def sync(self) -> bool:
         """The parent's end is what becomes durable."""
         return False
@@ -55,5 +63,7 @@ class ForkedJournal:
 
     def after_fork(self) -> None:
         """A child of the child has a file of its own too."""
+        self.lock = threading.RLock()
         if self._journal is not None:
             self._journal.after_fork()
+            self._journal = None

@@ -27,7 +27,9 @@ def log(metrics: Mapping[str, Any] | None = None, /, *, step: float | None = Non
         if run is None:
             _nobody("log")
             return
-    run.log(metrics, step=step, **named)
+    if metrics is not None:
+        named = {**metrics, **named} if named else metrics  # type: ignore[assignment]  # read, never written to
+    run.log_points(named, step)
 
 
 def log_artifact(

@@ -116,7 +116,7 @@ def _begin(run: Run) -> None:
         "user": life.user,
         "host": host.hostname(),
         "alive": this_process(),
-        "job": scheduler_job(dict(os.environ)),
+        "job": scheduler_job(os.environ),
         "process_rank": place.rank,
         "launch": place.launch,
         "seed": seed,

@@ -202,7 +202,7 @@ def _candidates(root: Path | None) -> list[Path]:
 
 def _new_place(run: Run, root: Path, wanted: Settings) -> Place:
     make_store(root, wanted.mode)
-    launch = launch_of(dict(os.environ), run._options.ranks)
+    launch = launch_of(os.environ, run._options.ranks)
     if launch is not None and not _within_rank(launch.key):
         return _rank_place(run, root, wanted, launch)
     run_id = new_run_id()
@@ -333,7 +333,7 @@ def _next_attempt(root: Path, record: RunRecord, folder: Path) -> Place:
 
 def _unfinished(records: list[RunRecord], config_hash: str | None) -> RunRecord | None:
     """The newest run of this experiment, config and scheduler job that did not finish and does not go on."""
-    job = scheduler_job(dict(os.environ))
+    job = scheduler_job(os.environ)
     for record in records:
         if record.status is Status.FINISHED or record.config_hash != config_hash or config_hash is None:
             continue
@@ -347,7 +347,7 @@ def _unfinished(records: list[RunRecord], config_hash: str | None) -> RunRecord 
 def _was_requeued(record: RunRecord) -> bool:
     """Whether the scheduler itself says that an earlier attempt of this job is dead."""
     restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
-    job = scheduler_job(dict(os.environ))
+    job = scheduler_job(os.environ)
     return (
         restarts.isdecimal()
         and int(restarts) > 0

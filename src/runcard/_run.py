@@ -7,7 +7,7 @@ Kept light, because importing and decorating must cost next to nothing: what a r
 from __future__ import annotations
 
 import threading
-import time
+from time import time as _time
 from typing import TYPE_CHECKING, Any
 
 from runcard._current import attached, here
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from runcard.identity import Token
     from runcard.journal import Journal
 
+_BIG = 2**63  # JSON's integers, as everybody reads them
 _NEW, _OPEN, _CLOSED, _OFF = "new", "open", "closed", "off"
 
 
@@ -131,7 +132,7 @@ class Run:
         self._parameter: str | None = None  # the sole parameter that holds the config, when one does
         self._arguments: Mapping[str, Any] = {}  # what the function was called with, for `inputs`
         self._state = _NEW
-        self._lock = threading.RLock()
+        self._closing = threading.Lock()
         self._names: dict[str, list[Any]] = {}  # metric → [name as recorded, points so far]
         self._losses: dict[str, int] = {}
         self._late = 0
@@ -195,39 +196,44 @@ class Run:
             step: The step, in any order; without it, how many points of that name there were before.
             named: Metrics as keywords.
         """
+        if metrics is not None:
+            named = {**metrics, **named} if named else metrics  # type: ignore[assignment]  # read, never written to
+        self.log_points(named, step)
+
+    def log_points(self, named: Mapping[str, Any], step: Any) -> None:
+        """The body of `log`: the hot path, one frame below the user's call."""
         if self._state is not _OPEN:
             self._too_late()
             return
-        if metrics is not None:
-            named = {**metrics, **named} if named else metrics  # type: ignore[dict-item]  # names checked below
-        now = time.time()
+        now = _time()
+        journal = self._journal
         names = self._names
         values: dict[str, Any] = {}
         at = step
-        with self._lock:
+        if step is not None and type(step) is not int:
+            at = step = self._step(step)
+        with journal.lock:
             for name, value in named.items():
                 entry = names.get(name) or self._meet(name)
                 if entry is None:
                     continue
                 # The common case by hand: a finite float or a small integer goes into the line as it is.
-                if not (type(value) is float and value - value == 0.0) and not (
-                    type(value) is int and -(2**63) <= value < 2**63
+                if not (type(value) is float and value - value == 0.0) and (
+                    type(value) is not int or not -_BIG <= value < _BIG
                 ):
-                    value = self._number(name, value)
+                    value = self._number(name, value)  # noqa: PLW2901 - the number that stands for it
                     if value is None:
                         continue
                 count = entry[1]
                 entry[1] = count + 1
                 if step is None and at != count:
                     if values:  # names that count apart go into lines of their own
-                        self._write_points(now, at, values)
+                        journal.append_points(now, at, values)
                         values = {}
                     at = count
                 values[entry[0]] = value
             if values:
-                if type(at) is not int and step is not None:
-                    at = self._step(at)
-                self._write_points(now, at, values)
+                journal.append_points(now, at, values)
 
     def log_artifact(
         self, path: str | os.PathLike[str], name: str | None = None, *, copy: bool = True, transient: bool = False
@@ -327,7 +333,7 @@ class Run:
         self._state, self.status = _OPEN, "running"
 
     def _close(self, error: BaseException | None, result: Any = None, *, wait: bool = True) -> None:
-        with self._lock:
+        with self._closing:
             if self._state is not _OPEN:
                 return
             self._state = _CLOSED
@@ -371,7 +377,7 @@ class Run:
 
     def adopt(self) -> None:
         """In a forked child: go on under a journal of this process's own; the end stays the parent's."""
-        self._lock = threading.RLock()
+        self._closing = threading.Lock()
         self._journal.after_fork()
         from runcard._forked import ForkedJournal
 
@@ -389,9 +395,6 @@ class Run:
 
         return contained(action.replace("_", " "), getattr(_actions, action), self, *arguments, **options)
 
-    def _write_points(self, now: float, step: Any, values: dict[str, Any]) -> None:
-        self._journal.append({"kind": "log", "t": now, "step": step, "metrics": values})
-
     def _meet(self, name: Any) -> list[Any] | None:
         """Take in a new metric's name: as text, encodable and without secrets."""
         from runcard._actions import metric_name
@@ -408,7 +411,7 @@ class Run:
 
         found = number(value)
         if found is None:
-            self._journal.append({"kind": "loss", "t": time.time(), "losses": {"not_a_number": 1}})
+            self._journal.append({"kind": "loss", "t": _time(), "losses": {"not_a_number": 1}})
             warn(
                 f"the metric {name!r} got a {type(value).__name__}, which is no number; it is counted and left out",
                 once=f"metric {self.run_id} {name}",

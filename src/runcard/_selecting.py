@@ -6,15 +6,19 @@ import math
 import operator
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from runcard._paths import MISSING, bad_path, look_up, parts
-from runcard._where import NAMES, Where, unknown_name, where
+from runcard._where import NAMES, unknown_name
+from runcard._where import where as compile_where
 from runcard.errors import QueryError
 from runcard.record import RunRecord, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
+
+
+T = TypeVar("T")
 
 
 def select(
@@ -38,11 +42,10 @@ def select(
     Raises:
         QueryError: When an expression, a key, a status or the limit cannot be understood.
     """
-    test = _test(where)
+    test = predicate(where)
     statuses = parse_status(status)
     keys = None if sort is None else parse_sort(sort)
-    if limit is not None and (not isinstance(limit, int) or limit < 0):
-        raise QueryError(f"limit is a number of runs, 0 or more, not {limit!r}")
+    limit = check_limit(limit)
     chosen = [
         record
         for record in records
@@ -51,16 +54,25 @@ def select(
         and (test is None or test(record))
     ]
     ordered = newest_first(chosen) if keys is None else sort_records(chosen, keys)
-    return ordered if limit is None else ordered[:limit]
+    return ordered[:limit]
 
 
 class SortKey(NamedTuple):
-    """One key to sort by: how it was written, whether it descends, and what it reads from a record."""
+    """One key to sort by.
+
+    Attributes:
+        text: As it was written.
+        descending: Whether the greatest comes first.
+        field: The record's field.
+        read: What takes the value out of a record.
+        name: The one name below the field, when it is no deeper path.
+    """
 
     text: str
     descending: bool
     field: str
     read: Callable[[RunRecord], Any]
+    name: str | None = None
 
 
 def sort_key(text: str) -> SortKey:
@@ -85,7 +97,8 @@ def sort_key(text: str) -> SortKey:
     steps = parts(field + rest)
     if rest[0] not in ".[" or (steps is None and rest[0] != "."):
         raise bad_path(path)
-    return SortKey(key, descending, field, _reader(field, rest, None if steps is None else steps[1:]))
+    name = rest[1:] if steps is None else steps[1] if len(steps) == 2 and isinstance(steps[1], str) else None
+    return SortKey(key, descending, field, _reader(field, rest, None if steps is None else steps[1:]), name)
 
 
 def parse_sort(sort: str | Collection[str] | Sequence[SortKey]) -> list[SortKey]:
@@ -108,13 +121,25 @@ def sort_records(records: Iterable[RunRecord], sort: str | Collection[str] | Seq
     """
     ordered = list(records)
     for key in reversed(parse_sort(sort)):
-        ordered = _sorted_by(ordered, key)
+        ordered = arranged(map(key.read, ordered), ordered, descending=key.descending)
     return ordered
 
 
 def newest_first(records: Iterable[RunRecord]) -> list[RunRecord]:
     """The records by their start, latest first; those whose start is lost go by the time in their id."""
     return sorted(records, key=_when, reverse=True)
+
+
+def predicate(where: str | Callable[[RunRecord], bool] | None) -> Callable[[RunRecord], bool] | None:
+    """The test that ``where=`` stands for; None when everything passes."""
+    return compile_where(where) if isinstance(where, str) else where
+
+
+def check_limit(limit: int | None) -> int | None:
+    """Refuse what is no number of runs."""
+    if limit is not None and (not isinstance(limit, int) or limit < 0):
+        raise QueryError(f"limit is a number of runs, 0 or more, not {limit!r}")
+    return limit
 
 
 def parse_status(status: str | Collection[str] | None) -> frozenset[str] | None:
@@ -126,10 +151,6 @@ def parse_status(status: str | Collection[str] | None) -> frozenset[str] | None:
     if unknown:
         raise QueryError(f"no status {', '.join(map(repr, sorted(unknown)))}; there are: {', '.join(Status)}")
     return asked
-
-
-def _test(condition: str | Callable[[RunRecord], bool] | None) -> Callable[[RunRecord], bool] | None:
-    return condition if condition is None or isinstance(condition, Where) or callable(condition) else where(condition)
 
 
 def _when(record: RunRecord) -> tuple[datetime, str]:
@@ -154,23 +175,23 @@ def _reader(field: str, rest: str, steps: tuple[str | int, ...] | None) -> Calla
     return read
 
 
-def _sorted_by(records: list[RunRecord], key: SortKey) -> list[RunRecord]:
-    groups: tuple[list[tuple[Any, RunRecord]], ...] = ([], [], [], [], [])
-    for record in records:
-        value = key.read(record)
+def arranged(values: Iterable[Any], items: Iterable[T], *, descending: bool) -> list[T]:
+    """The items in the order of their values, see `sort_records`."""
+    groups: tuple[list[tuple[Any, T]], ...] = ([], [], [], [], [])
+    for value, item in zip(values, items, strict=True):
         if isinstance(value, (int, float)):
-            groups[4 if isinstance(value, float) and math.isnan(value) else 0].append((value, record))
-        elif isinstance(value, datetime):
-            groups[1].append((value, record))
-        elif isinstance(value, str):
-            groups[2].append((value, record))
+            groups[4 if isinstance(value, float) and math.isnan(value) else 0].append((value, item))
         elif value is None or value is MISSING:
-            groups[4].append((value, record))
+            groups[4].append((value, item))
+        elif isinstance(value, datetime):
+            groups[1].append((value, item))
+        elif isinstance(value, str):
+            groups[2].append((value, item))
         else:
-            groups[3].append((str(value), record))
+            groups[3].append((str(value), item))
     for group in groups[:4]:
-        group.sort(key=operator.itemgetter(0), reverse=key.descending)
-    return [record for group in groups for _, record in group]
+        group.sort(key=operator.itemgetter(0), reverse=descending)
+    return [item for group in groups for _, item in group]
 
 
 _COMMA = re.compile(r""",(?=(?:[^"]*"[^"]*")*[^"]*$)""")  # outside of quotes

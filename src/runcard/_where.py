@@ -32,11 +32,9 @@ from runcard._operations import (
     calculated,
     called_with,
     inside,
-    is_number,
     subscripted,
     time_span,
 )
-from runcard._paths import MISSING
 from runcard.errors import QueryError
 from runcard.record import RunRecord, Status
 

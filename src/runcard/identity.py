@@ -12,7 +12,10 @@ import sys
 import time
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-hjkmnp-tv-z]{8}")
@@ -130,7 +133,7 @@ class Launch(NamedTuple):
     size: int
 
 
-def launch_of(environ: dict[str, str], scheduler: str | None = None) -> Launch | None:
+def launch_of(environ: Mapping[str, str], scheduler: str | None = None) -> Launch | None:
     """The launch that this process is a rank of, or None.
 
     Args:
@@ -168,7 +171,7 @@ _LAUNCH_KEY = (
 )
 
 
-def scheduler_job(environ: dict[str, str]) -> str | None:
+def scheduler_job(environ: Mapping[str, str]) -> str | None:
     """The scheduler's job, array task included, that this process runs in; the same after a requeue."""
     for name, task in (("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID"), ("PBS_JOBID", ""), ("LSB_JOBID", "LSB_JOBINDEX")):
         if environ.get(name):

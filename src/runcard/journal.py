@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 EVENT_LIMIT = 1 << 20  # bytes; `values` bounds what goes in, this is the last guard
 _LINE_LIMIT = 16 << 20  # a hostile line longer than this is not parsed
+_dumps = orjson.dumps
+_os_write = os.write
 _HEAD = len(b'{"crc":"00000000",')
 
 
@@ -61,7 +63,7 @@ class Journal:
             flags |= os.O_EXCL
         self.path = path
         self.unwritten = 0
-        self._lock = threading.RLock()  # re-entrant: a signal handler or __del__ may log while a line is on its way
+        self.lock = threading.RLock()  # re-entrant: a signal handler or __del__ may log while a line is on its way
         self._next = 0
         self._torn = False
         self._fd = os.open(path, flags, mode)
@@ -75,22 +77,30 @@ class Journal:
 
     def append(self, event: Event) -> bool:
         """Number the event, write its line, and return whether the kernel has all of it. Never raises `OSError`."""
-        with self._lock:
+        with self.lock:
             number = self._next
             self._next = number + 1
-            body = orjson.dumps({"n": number, **event})
-            line = b'{"crc":"%08x",%b\n' % (crc32(body), body[1:])
-            if self._torn:
-                line = b"\n" + line
-            try:
-                written = os.write(self._fd, line)
-            except OSError:  # disk full, quota, file too large, closed: the number's gap tells the reader
-                self.unwritten += 1
-                return False
-            if written == len(line):
-                self._torn = False
-                return True
-            return self._finish_line(line, written)
+            return self._write(_dumps({"n": number, **event}))
+
+    def append_points(self, now: float, step: Any, metrics: Mapping[str, Any]) -> bool:
+        """Append a ``log`` event; the caller holds `lock`. The same as `append`, without its detours."""
+        number = self._next
+        self._next = number + 1
+        return self._write(_dumps({"n": number, "kind": "log", "t": now, "step": step, "metrics": metrics}))
+
+    def _write(self, body: bytes) -> bool:
+        line = b'{"crc":"%08x",%b\n' % (crc32(body), body[1:])
+        if self._torn:
+            line = b"\n" + line
+        try:
+            written = _os_write(self._fd, line)
+        except OSError:  # disk full, quota, file too large, closed: the number's gap tells the reader
+            self.unwritten += 1
+            return False
+        if written == len(line):
+            self._torn = False
+            return True
+        return self._finish_line(line, written)
 
     def _finish_line(self, line: bytes, written: int) -> bool:
         """A short write: try the rest once; if it does not go in, the next line begins on a fresh one."""
@@ -117,14 +127,14 @@ class Journal:
 
     def close(self) -> None:
         """Close the file; further events are refused."""
-        with self._lock:
+        with self.lock:
             fd, self._fd = self._fd, -1
             if fd >= 0:
                 os.close(fd)
 
     def after_fork(self) -> None:
         """In a forked child: forget a lock that another thread may have held, and leave the parent's file alone."""
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self.close()
 
 
@@ -135,12 +145,17 @@ class MemoryJournal:
         self.unwritten = 0
         self.closed = False
         self.path = Path(os.devnull)
+        self.lock = threading.RLock()
         self._lines: list[bytes] = []
 
     def append(self, event: Event) -> bool:
         """Keep the event, as its line, so that what is read back is what a file would give."""
         self._lines.append(encode({"n": len(self._lines), **event}))
         return True
+
+    def append_points(self, now: float, step: Any, metrics: Mapping[str, Any]) -> bool:
+        """Keep a ``log`` event."""
+        return self.append({"kind": "log", "t": now, "step": step, "metrics": metrics})
 
     def events(self) -> list[Event]:
         """The events so far."""

@@ -197,7 +197,7 @@ class RunRecord:
             elif isinstance(value, Status):
                 data[name] = value.value
             else:
-                data[name] = mark(value)
+                data[name] = mark(value) if name in _WITH_NUMBERS else value
         return data
 
     @classmethod
@@ -231,6 +231,8 @@ class RunRecord:
         return record_html(self)
 
 
+# Where a number may be that strict JSON has no form for; the others came out of JSON as they are.
+_WITH_NUMBERS = frozenset(("config", "metrics", "metric_summary", "result", "resources", "amendments", "verdicts"))
 _FIELDS = tuple(entry.name for entry in fields(RunRecord) if entry.name != "folder")
 
 

@@ -76,6 +76,7 @@ def forget() -> None:
     """Drop what `configure()` was told; for tests."""
     _configured.clear()
     _projects.clear()
+    _checked.clear()
 
 
 def current(**arguments: Any) -> Settings:
@@ -161,6 +162,10 @@ def _variable(name: str) -> str:
 
 
 def _warn_of_unknown_variables() -> None:
+    """Say once a process which ``RUNCARD_`` variables are none of ours."""
+    if "said" in _checked:
+        return
+    _checked.add("said")
     known = {_variable(name) for name in _PARSERS} | {"RUNCARD_DISABLED", "RUNCARD_PARENT", "RUNCARD_RESUME"}
     for name in os.environ:
         if name.startswith("RUNCARD_") and name not in known:
@@ -168,6 +173,7 @@ def _warn_of_unknown_variables() -> None:
             warn(f"{name} is no setting of runcard{f'; did you mean {near[0]}?' if near else ''}", once=name)
 
 
+_checked: set[str] = set()
 _projects: dict[str, tuple[float, Path, dict[str, Any]]] = {}  # by working directory: mtime, folder, settings
 
 

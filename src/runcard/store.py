@@ -16,7 +16,8 @@ from runcard._frames import Points, Runs
 from runcard.errors import AmbiguousRun, RunNotFound, SettingError, StoreError
 from runcard.events import mark
 from runcard.identity import is_run_id
-from runcard.record import RunRecord, Status, points
+from runcard._folding import points
+from runcard.record import RunRecord, Status
 from runcard.sinks import registry
 from runcard.sinks.files import FilesSource, read_run
 

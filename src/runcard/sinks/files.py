@@ -10,7 +10,8 @@ from runcard import journal, leaderboard
 from runcard.errors import RunNotFound, StoreError, contained
 from runcard.identity import is_alive, is_run_id
 from runcard.locks import locked
-from runcard.record import History, RunRecord, Status, fold, points
+from runcard._folding import points
+from runcard.record import History, RunRecord, Status, fold
 from runcard.sinks import views
 from runcard.sinks.registry import path_of
 

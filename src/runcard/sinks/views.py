@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import csv
 import os
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from runcard.card import card_markdown
 from runcard.events import mark
+from runcard.leaderboard import cell
 from runcard.record import point_to_dict
 
 if TYPE_CHECKING:
@@ -49,13 +51,15 @@ def write_end(folder: Path, mode: int, record: RunRecord) -> None:
         _refresh_config(folder, mode, record)
     if record.metrics:
         _replace(folder / "metrics.json", orjson.dumps(mark(record.metrics), option=_INDENTED), mode)
-    points = _write_history(folder / "metric_history.csv", mode, record) if record.metric_summary else 0
+    history: Iterable[Point] = record.metric_history
+    few = sum(summary.count for summary in record.metric_summary.values()) <= HISTORY_IN_RECORD
+    if few:
+        history = list(history)
+    _write_history(folder / "metric_history.csv", mode, history)
     if record.decisions:
         _replace(folder / "decision.json", orjson.dumps(_decision(record), option=_INDENTED), mode)
     data = record.to_dict(history=False)
-    data["metric_history"] = (
-        [point_to_dict(point) for point in record.metric_history] if points <= HISTORY_IN_RECORD else None
-    )
+    data["metric_history"] = [point_to_dict(point) for point in history] if few else None
     _replace(folder / "record.json", orjson.dumps(data, option=orjson.OPT_APPEND_NEWLINE), mode)
     _replace(folder / "card.md", card_markdown(record).encode("utf-8", "replace"), mode)
 
@@ -79,27 +83,23 @@ def _refresh_config(folder: Path, mode: int, record: RunRecord) -> None:
         _replace(path, content, mode)
 
 
-def _write_history(path: Path, mode: int, record: RunRecord) -> int:
-    """Write one row a point, straight from the journal; return how many there were."""
-    from runcard.leaderboard import cell
-
-    count = 0
+def _write_history(path: Path, mode: int, history: Iterable[Point]) -> None:
+    """Write one row a point; a long history goes straight from the journal into the file."""
+    points = iter(history)
+    first = next(points, None)
+    if first is None:
+        return
     names: dict[str, Any] = {}  # a name is made safe for spreadsheets once
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("name", "step", "value", "time", "attempt"))
-        for point in record.metric_history:
+        for point in chain((first,), points):
             name = names.get(point.name)
             if name is None:
                 name = names[point.name] = cell(point.name)
             writer.writerow((name, point.step, point.value, point.time, point.attempt))
-            count += 1
-    if count:
-        os.replace(partial, path)
-    else:
-        os.unlink(partial)
-    return count
+    os.replace(partial, path)
 
 
 _shared_from: dict[tuple[str, int], Path] = {}  # name and content's hash → the file that has it, to link to

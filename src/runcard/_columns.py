@@ -1,0 +1,269 @@
+"""Lean records by column: how `index` keeps many runs in a file of which a listing reads only the columns it needs.
+
+A file is a line of magic, the length and CRC-32 of a header, the header (JSON), and one JSON block a column, each with its
+CRC-32 in the header. A column holds its values and, when not every row has one, the rows they are of; what a row lacks is
+the field's default. ``config``, ``metrics`` and ``metric_summary`` are a column a key, and one that tells which keys a row has, in
+their order. `ListedRecord` is a record over one row: the fields kept here are read when asked for, all others from the
+run itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+from zlib import crc32
+
+import orjson
+
+from runcard.events import mark, restore
+from runcard.record import Fields, RunRecord, Status, as_fields
+
+Read = Callable[[str], RunRecord]
+"""From a run's id to its record, read from the run itself."""
+
+PLAIN = {
+    "schema_version": 1,
+    "name": "",
+    "experiment": "",
+    "status": "",
+    "started_at": None,
+    "ended_at": None,
+    "duration_s": None,
+    "parent_id": None,
+    "launched_by": None,
+    "rerun_of": None,
+    "config_hash": None,
+    "tags": [],
+    "notes": "",
+    "decision": None,
+    "decision_reason": None,
+    "is_best": None,
+    "objective": None,
+    "direction": None,
+    "exit_code": None,
+    "process_rank": None,
+    "user": None,
+    "host": None,
+    "losses": {},
+    "amendments": [],
+}
+"""The fields kept as they are, each with the default that takes no room."""
+NESTED = ("config", "metrics", "metric_summary")
+TIMES = ("started_at", "ended_at")
+
+_MAGIC = b"runcard columns 1\n"
+_SUMMARY = ("last", "last_step", "min", "min_step", "max", "max_step", "count")
+
+
+class Damaged(ValueError):
+    """The file is not what was written."""
+
+
+class Table:
+    """The rows of one file.
+
+    Attributes:
+        run_ids: The run of each row.
+        size: How many rows.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        """Take the content of a file.
+
+        Raises:
+            Damaged: When its header, or the column of ids, is not what was written.
+        """
+        try:
+            start = len(_MAGIC) + 18
+            length, crc = (int(part, 16) for part in data[len(_MAGIC) : start].split(b" "))
+            header = data[start : start + length]
+            if not data.startswith(_MAGIC) or crc32(header) != crc:
+                raise Damaged("the header")
+            self._places: dict[str, list[int]] = orjson.loads(header)
+        except (ValueError, TypeError) as error:
+            raise Damaged("the header") from error
+        self._data = memoryview(data)[start + length :]
+        self._columns: dict[str, Any] = {}
+        self.run_ids: list[str] = self._block("run_id")[1]
+        self.size = len(self.run_ids)
+
+    def column(self, name: str, default: Any = None) -> Any:
+        """The values of a column, indexed by row."""
+        found = self._columns.get(name)
+        if found is None:
+            found = self._columns[name] = self._column(name, default)
+        return found
+
+    def shapes(self, name: str) -> tuple[Sequence[int], list[list[str]]]:
+        """Which keys a nested field has: a number for each row, and the keys behind each number."""
+        found = self._columns.get(name)
+        if found is None:
+            _, numbers, shapes = self._block(name)
+            found = self._columns[name] = (numbers, shapes)
+        return found  # type: ignore[no-any-return]  # of the two kinds of column, this one
+
+    def check(self) -> None:
+        """Raises `Damaged` when any column is not what was written."""
+        for name in self._places:
+            self._block(name)
+
+    def _block(self, name: str) -> Any:
+        try:
+            offset, length, crc = self._places[name]
+            block = self._data[offset : offset + length]
+            if crc32(block) != crc:
+                raise Damaged(name)
+            return orjson.loads(block)
+        except (KeyError, ValueError, TypeError) as error:
+            raise Damaged(name) from error
+
+    def _column(self, name: str, default: Any) -> Any:
+        if name not in self._places:
+            return _Sparse(default)
+        rows, values = self._block(name)
+        if b'{"$' in bytes(self._data[slice(self._places[name][0], sum(self._places[name][:2]))]):
+            values = restore(values)
+        if rows is None:
+            return values
+        if len(rows) * 8 < self.size:
+            return _Sparse(default, zip(rows, values, strict=True))
+        dense = [default] * self.size
+        for row, value in zip(rows, values, strict=True):
+            dense[row] = value
+        return dense
+
+
+class _Sparse(dict[int, Any]):
+    def __init__(self, default: Any, items: Iterable[tuple[int, Any]] = ()) -> None:
+        super().__init__(items)
+        self.default = default
+
+    def __missing__(self, row: int) -> Any:
+        return self.default
+
+
+def encode(records: Sequence[RunRecord], extra: dict[str, list[Any]]) -> bytes:
+    """The content of a file of these records, with further columns of plain values."""
+    blocks = {"run_id": orjson.dumps([None, [record.run_id for record in records]])}
+    for name, default in PLAIN.items():
+        values = [getattr(record, name) for record in records]
+        if name in TIMES:
+            values = [value.isoformat() if value is not None else None for value in values]
+        _add(blocks, name, [(row, value) for row, value in enumerate(values) if value != default], len(values))
+    for name in NESTED:
+        _add_nested(blocks, name, [getattr(record, name) for record in records])
+    for name, values in extra.items():
+        blocks[name] = orjson.dumps([None, values])
+    places, offset = {}, 0
+    for name, block in blocks.items():
+        places[name] = [offset, len(block), crc32(block)]
+        offset += len(block)
+    header = orjson.dumps(places)
+    return b"".join([_MAGIC, b"%08x %08x\n" % (len(header), crc32(header)), header, *blocks.values()])
+
+
+def _add(blocks: dict[str, bytes], name: str, cells: list[tuple[int, Any]], size: int) -> None:
+    if cells:
+        rows = None if len(cells) == size else [row for row, _ in cells]
+        blocks[name] = orjson.dumps([rows, mark([value for _, value in cells])])
+
+
+def _add_nested(blocks: dict[str, bytes], name: str, values: list[dict[str, Any]]) -> None:
+    shapes: dict[tuple[str, ...], int] = {}
+    numbers = [shapes.setdefault(tuple(value), len(shapes)) for value in values]
+    blocks[name] = orjson.dumps([None, numbers, list(shapes)])
+    cells: dict[str, list[tuple[int, Any]]] = {}
+    for row, value in enumerate(values):
+        for key, item in value.items():
+            kept = [item.get(part) for part in _SUMMARY] if name == "metric_summary" else item
+            cells.setdefault(key, []).append((row, kept))
+    for key, items in cells.items():
+        _add(blocks, f"{name}.{key}", items, len(values))
+
+
+class ListedRecord(RunRecord):
+    """A record of a listing: what a table has of it is taken from there when asked for, the rest read from the run.
+
+    The first look at anything else reads the run, and all fields are then of that one reading.
+    """
+
+    __slots__ = ("_read", "_row", "_table")
+
+    def __getattr__(self, name: str) -> Any:
+        """Called for a field that is not filled in yet."""
+        if name not in _KNOWN:
+            raise AttributeError(name)
+        table, row = self._table, self._row
+        try:
+            if name in PLAIN:
+                value = _plain_cell(table, row, name)
+            elif name in NESTED:
+                value = _nested_cell(table, row, name)
+            else:
+                return self._complete(name)
+        except (Damaged, LookupError, TypeError, ValueError):
+            return self._complete(name)
+        object.__setattr__(self, name, value)
+        return value
+
+    def _complete(self, name: str) -> Any:
+        record = self._read(self.run_id)
+        for each in _KNOWN:
+            object.__setattr__(self, each, getattr(record, each))
+        return getattr(self, name)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RunRecord):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in _COMPARED)
+
+    __hash__ = None  # type: ignore[assignment]  # nor has a record: it holds mappings
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, ({name: getattr(self, name) for name in _KNOWN},)
+
+
+def listed(table: Table, row: int, read: Read, root: str) -> ListedRecord:
+    """The record of one row."""
+    record = ListedRecord.__new__(ListedRecord)
+    put = object.__setattr__
+    put(record, "_table", table)
+    put(record, "_row", row)
+    put(record, "_read", read)
+    run_id = table.run_ids[row]
+    put(record, "run_id", run_id)
+    put(record, "folder", f"{root}{os.sep}{run_id}")
+    return record
+
+
+def _rebuilt(values: dict[str, Any]) -> RunRecord:
+    return RunRecord(**values)
+
+
+def _plain_cell(table: Table, row: int, name: str) -> Any:
+    value = table.column(name, PLAIN[name])[row]
+    if name in TIMES:
+        return None if value is None else datetime.fromisoformat(value)
+    if name == "status":
+        return Status(value)
+    if isinstance(value, list):
+        return as_fields(list(value))
+    return dict(value) if isinstance(value, dict) else value
+
+
+def _nested_cell(table: Table, row: int, name: str) -> Fields:
+    numbers, shapes = table.shapes(name)
+    cells = Fields()
+    for key in shapes[numbers[row]]:
+        value = table.column(f"{name}.{key}")[row]
+        if name == "metric_summary":
+            value = Fields(zip(_SUMMARY, value, strict=True))
+        cells[key] = as_fields(value) if isinstance(value, (dict, list)) else value
+    return cells
+
+
+_KNOWN = tuple(each.name for each in fields(RunRecord))
+_COMPARED = tuple(each.name for each in fields(RunRecord) if each.compare)

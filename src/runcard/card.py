@@ -1,0 +1,2 @@
+def card_markdown(record):
+    return ""
