@@ -1,7 +1,6 @@
 """Train a classifier with nothing but the standard library, and read the card it leaves.
 
-python examples/01_train.py
-python examples/01_train.py --lr 0.3 --epochs 60
+Try also ``python examples/01_train.py --lr 0.3 --epochs 60``.
 """
 
 from __future__ import annotations
