@@ -1,10 +1,10 @@
 """Lean records by column: how `index` keeps many runs in a file of which a listing reads only the columns it needs.
 
-A file is a line of magic, the length and CRC-32 of a header, the header (JSON), and one JSON block a column, each with its
-CRC-32 in the header. A column holds its values and, when not every row has one, the rows they are of; what a row lacks is
-the field's default. ``config``, ``metrics`` and ``metric_summary`` are a column a key, and one that tells which keys a row has, in
-their order. `ListedRecord` is a record over one row: the fields kept here are read when asked for, all others from the
-run itself.
+A file is a line of magic, the length and CRC-32 of a header, the header (JSON), and one JSON block a column, each with
+its CRC-32 in the header. A column holds its values and, when not every row has one, the rows they are of; what a row
+lacks is the field's default. ``config``, ``metrics`` and ``metric_summary`` are a column a key, and one that tells
+which keys a row has, in their order. `ListedRecord` is a record over one row: the fields kept here are read when asked
+for, all others from the run itself.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _MAGIC = b"runcard columns 1\n"
 _SUMMARY = ("last", "last_step", "min", "min_step", "max", "max_step", "count")
 
 
-class Damaged(ValueError):
+class DamagedError(ValueError):
     """The file is not what was written."""
 
 
@@ -74,17 +74,17 @@ class Table:
         """Take the content of a file.
 
         Raises:
-            Damaged: When its header, or the column of ids, is not what was written.
+            DamagedError: When its header, or the column of ids, is not what was written.
         """
         try:
             start = len(_MAGIC) + 18
             length, crc = (int(part, 16) for part in data[len(_MAGIC) : start].split(b" "))
             header = data[start : start + length]
             if not data.startswith(_MAGIC) or crc32(header) != crc:
-                raise Damaged("the header")
+                raise DamagedError("the header")
             self._places: dict[str, list[int]] = orjson.loads(header)
         except (ValueError, TypeError) as error:
-            raise Damaged("the header") from error
+            raise DamagedError("the header") from error
         self._data = memoryview(data)[start + length :]
         self._columns: dict[str, Any] = {}
         self.run_ids: list[str] = self._block("run_id")[1]
@@ -103,10 +103,10 @@ class Table:
         if found is None:
             _, numbers, shapes = self._block(name)
             found = self._columns[name] = (numbers, shapes)
-        return found  # type: ignore[no-any-return]  # of the two kinds of column, this one
+        return found
 
     def check(self) -> None:
-        """Raises `Damaged` when any column is not what was written."""
+        """Raises `DamagedError` when any column is not what was written."""
         for name in self._places:
             self._block(name)
 
@@ -115,10 +115,10 @@ class Table:
             offset, length, crc = self._places[name]
             block = self._data[offset : offset + length]
             if crc32(block) != crc:
-                raise Damaged(name)
+                raise DamagedError(name)
             return orjson.loads(block)
         except (KeyError, ValueError, TypeError) as error:
-            raise Damaged(name) from error
+            raise DamagedError(name) from error
 
     def _column(self, name: str, default: Any) -> Any:
         if name not in self._places:
@@ -204,7 +204,7 @@ class ListedRecord(RunRecord):
                 value = _nested_cell(table, row, name)
             else:
                 return self._complete(name)
-        except (Damaged, LookupError, TypeError, ValueError):
+        except (DamagedError, LookupError, TypeError, ValueError):
             return self._complete(name)
         object.__setattr__(self, name, value)
         return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from runcard._columns import NESTED, PLAIN, TIMES, Damaged, Table
+from runcard._columns import NESTED, PLAIN, TIMES, DamagedError, Table
 from runcard._paths import MISSING
 from runcard._ranking import At, check_at, is_result, metric_value, sign_of
 from runcard._selecting import SortKey, arranged, check_limit, parse_sort, parse_status, predicate
@@ -82,7 +82,7 @@ def _undamaged(index: Index, choose: Callable[[], list[RunRecord]]) -> list[RunR
     """Read what is kept; when a part of it turns out to be damaged, throw it away and read the runs."""
     try:
         return choose()
-    except Damaged:
+    except DamagedError:
         index.forget()
         return choose()
 

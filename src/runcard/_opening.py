@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,12 +92,13 @@ def _begin(run: Run) -> None:
     wanted_captures = wanted.capture
     code = source.file_of(run._function) if run._function is not None else _callers_file()
     life.config_exact = config["config_hash"] is not None
-    life.user = contained("tell the user", host.user)
+    life.user = _who()
     life.snapshot = snapshot.take(wanted_captures, code, redactor)
     if options.seed is not None:
         seed = contained("seed the generators", seeds.seed_all, options.seed)
     else:
         seed = contained("read the generators' state", seeds.state)
+    alive = this_process()
     start: dict[str, Any] = {
         "kind": "start",
         "t": time.time(),
@@ -114,8 +116,8 @@ def _begin(run: Run) -> None:
         "objective": options.objective,
         "direction": options.direction,
         "user": life.user,
-        "host": host.hostname(),
-        "alive": this_process(),
+        "host": alive["host"],
+        "alive": alive,
         "job": scheduler_job(os.environ),
         "process_rank": place.rank,
         "launch": place.launch,
@@ -185,6 +187,11 @@ def _deliver(run: Run, life: Life) -> Delivery | None:
     if any(callable(getattr(sink, "append", None)) for sink in sinks):
         delivery.start(life.place.record(run.run_id), life.place.journal_path)
     return delivery
+
+
+@lru_cache(maxsize=1)
+def _who() -> str | None:
+    return contained("tell the user", host.user)
 
 
 _redactors: dict[tuple[str, ...], Redactor] = {}

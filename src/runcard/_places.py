@@ -21,7 +21,7 @@ from runcard.sinks import registry, views
 from runcard.sinks.files import file_mode, make_run, make_store, read_run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from runcard._run import Run
     from runcard.events import Event
@@ -75,7 +75,7 @@ class Place:
     def record(self, run_id: str) -> RunRecord:
         """The record of what is written so far."""
         if self.folder is not None:
-            return read_run(self.folder, run_id)
+            return read_run(self.folder, run_id, hold=True)
         return fold(run_id, {"journal": self.journal.events()})  # type: ignore[union-attr]  # memory: nothing else has no folder
 
 
@@ -185,19 +185,19 @@ def _state_folder() -> Path:
     return user_state_path("runcard")
 
 
-def _candidates(root: Path | None) -> list[Path]:
+def _candidates(root: Path | None) -> Iterator[Path]:
     """Where to try, in turn: what was set, the state folder, the temporary folder."""
-    folders = [] if root is None else [root]
+    if root is not None:
+        yield root
     try:
-        folders.append(_state_folder() / "runs")
+        yield _state_folder() / "runs"
     except (OSError, RuntimeError, KeyError):
         pass  # no home folder to be found: the temporary one is next
     try:
         owner = f"-{os.getuid()}" if hasattr(os, "getuid") else ""
-        folders.append(Path(tempfile.gettempdir()) / f"runcard{owner}")
+        yield Path(tempfile.gettempdir()) / f"runcard{owner}"
     except OSError:
         pass  # no temporary folder either: memory is left
-    return folders
 
 
 def _new_place(run: Run, root: Path, wanted: Settings) -> Place:

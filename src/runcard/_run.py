@@ -318,11 +318,12 @@ class Run:
         if is_disabled():
             self._state = self.status = _OFF
             return
-        from runcard._opening import open_run
+        from runcard.errors import contained
 
+        opening = contained("load what records a run", _load_opening)  # a broken installation is no reason to stop
         self.thread = threading.get_ident()
         self.is_ambient = ambient
-        if open_run(self):
+        if opening is not None and opening.open_run(self):
             self.outer = here.get()
             here.set(self)
         else:
@@ -444,6 +445,12 @@ class Run:
         warn(
             f"the run {self.run_id[-8:]} has ended; what comes later is counted and dropped", once=f"late {self.run_id}"
         )
+
+
+def _load_opening() -> Any:
+    from runcard import _closing, _opening  # noqa: F401 - the end's code is loaded while files can still be opened
+
+    return _opening
 
 
 class attach:

@@ -56,7 +56,11 @@ def parse_token(text: str) -> Token | None:
 
 def this_process() -> dict[str, Any]:
     """What tells this process from every other, past and to come: host, boot, pid namespace, pid and start time."""
-    pid = os.getpid()
+    return dict(_process(os.getpid()))
+
+
+@lru_cache(maxsize=1)  # a forked child asks with its own pid
+def _process(pid: int) -> dict[str, Any]:
     return {**_this_host(), "pid": pid, "started": _started(pid)}
 
 

@@ -1,20 +1,20 @@
 """What has changed in a store of run folders, so that a listing reads what is new and nothing else. Disposable.
 
-The folders are the truth. `Index` keeps lean rows of ended runs in ``.index/`` below the store's root, and finds at each
-use which of them still hold:
+The folders are the truth. `Index` keeps lean rows of ended runs in ``.index/`` below the store's root, and finds at
+each use which of them still hold:
 
 - The root's listing tells which runs there are: what is gone goes, what is unknown is read.
 - Runs that go on are read each time, and never kept.
-- Whoever changes a run that had ended says so: `noted` writes a line to a log before the change and one after it, and a
-  run's owner writes one (`note`) after its last word. A run with a line since the last time is read again. Each host
-  and boot appends to a log of its own, since on NFS the appends of two hosts to one file overwrite each other.
-- A row that nobody vouches for (a crashed run, a folder copied in, a change begun and never ended, a run of the last hour
-  without a note) is believed only while names, sizes and times of the run's journals are what they were. So are a
-  hundred of all other rows each time, by chance: what a foreign tool alters inside a folder is found late, not never.
+- Whoever changes a run that had ended says so: `noted` writes a line to a log before the change and one after it, and
+  a run's owner writes one (`note`) after its last word. A run with a line since the last time is read again.
+- A row that nobody vouches for (a crashed run, a folder copied in, a change begun and never ended, a run of the last
+  hour without a note) is believed only while number, sizes and times of the run's journals are what they were. So are
+  a hundred of all other rows each time, by chance: what a foreign tool alters inside a folder is found late, not never.
 
-The log is read before the listing and the listing before the journals, so what changes meanwhile is found the next time.
-Files are written whole under new names, and a manifest that names them is renamed into place: readers need no lock, several
-may write at once, and the last one stands. Whatever is damaged, missing or not understood is read anew from the runs.
+The log is read before the listing and the listing before the journals, so what changes meanwhile is found the next
+time. Files are written whole under new names, and a manifest that names them is renamed into place: readers need no
+lock, several may write at once, and the last one stands. Whatever is damaged, missing or not understood is read anew
+from the runs.
 """
 
 from __future__ import annotations
@@ -24,47 +24,27 @@ import os
 import re
 import time
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
 import orjson
 
-from runcard._columns import ListedRecord, Read, Table, encode, listed
+from runcard._changelog import FOLDER, Changes, changes_since, make_folder, note, noted, share
+from runcard._columns import DamagedError, ListedRecord, Read, Table, encode, listed
 from runcard.errors import StoreError
-from runcard.identity import is_run_id, this_process
+from runcard.identity import is_run_id
 from runcard.record import RunRecord, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-FOLDER = ".index"
+__all__ = ["Index", "Rows", "note", "noted"]
 
 _KEEP_FROM = 64  # so many new rows are worth a new file
 _CHUNK = 5_000  # rows a file when a whole store is read, so that memory stays small
 _SETTLED_S = 3600.0  # a run that ended without a note and lay still for so long is believed like one with a note
 _SPOT_CHECKS = 100
 _ORPHAN_S = 3600.0
-
-
-def note(root: Path, run_id: str) -> bool:
-    """Say that a run has had its last word, or was put here or removed as a whole: one small append.
-
-    Returns:
-        Whether it was written; when it was not, nothing is raised, and the change is found in the other ways.
-    """
-    return _append(root, run_id, "e")
-
-
-@contextlib.contextmanager
-def noted(root: Path, run_id: str) -> Iterator[None]:
-    """Put around any change of a run that had ended: a line before and a line after, so that a death between is seen."""
-    _append(root, run_id, "b")
-    try:
-        yield
-    finally:
-        _append(root, run_id, "d")
 
 
 class Rows(NamedTuple):
@@ -86,7 +66,7 @@ class Index:
         """Take the store's root and what reads one run by its id; nothing is read yet."""
         self.root = root
         self.unreadable = 0
-        self._read = read
+        self.read = read
         self._folder = root / FOLDER
 
     def records(self) -> list[RunRecord]:
@@ -100,7 +80,7 @@ class Index:
 
     def listed(self, table: Table, row: int) -> ListedRecord:
         """The lean record of one row."""
-        return listed(table, row, self._read, str(self.root))
+        return listed(table, row, self.read, str(self.root))
 
     def forget(self) -> None:
         """Throw away what is kept; the next call reads every run."""
@@ -113,16 +93,23 @@ class Index:
         Raises:
             OSError: When the root cannot be listed.
         """
+        try:
+            return self._rows()
+        except DamagedError:
+            self.forget()
+            return self._rows()
+
+    def _rows(self) -> Rows:
         self.unreadable = 0
         if not self._folder.is_dir():
             if len(self._names()) < _KEEP_FROM:
                 return self._small()
-            _make(self.root)
+            make_folder(self.root)
         kept = _load(self._folder)
-        changes = _changes(self._folder, kept)
+        changes = changes_since(self._folder, kept.logs, kept.begun)
         if changes is None:  # a log is not the one it was
             kept = _Kept()
-            changes = _changes(self._folder, kept) or _Changes()
+            changes = changes_since(self._folder, kept.logs, kept.begun) or Changes()
         names = self._names()
         known = kept.known()
         here = known & names
@@ -142,7 +129,7 @@ class Index:
 
     def _small(self) -> Rows:
         """A store too small to keep anything for."""
-        batch = _Batch(self, _Changes())
+        batch = _Batch(self, Changes())
         for run_id in sorted(filter(is_run_id, self._names())):
             batch.read(run_id)
         return Rows([], [*batch.records.values(), *batch.passing])
@@ -200,7 +187,7 @@ class Index:
 class _Batch:
     """The runs that are read this time, and what becomes of each."""
 
-    def __init__(self, index: Index, changes: _Changes) -> None:
+    def __init__(self, index: Index, changes: Changes) -> None:
         self.index = index
         self.changes = changes
         self.records: dict[str, RunRecord] = {}  # to be kept
@@ -216,7 +203,7 @@ class _Batch:
     def read(self, run_id: str) -> None:
         seen = signature(self.index.root / run_id)  # before the run is read: what comes later makes it another
         try:
-            record = self.index._read(run_id)
+            record = self.index.read(run_id)
         except LookupError:
             return  # removed meanwhile, or no run at all
         except (OSError, StoreError) as error:
@@ -275,18 +262,8 @@ class _Kept:
         return set().union(*(table.run_ids for table in self.tables)) - self.gone
 
 
-@dataclass
-class _Changes:
-    """What the logs say since the last time."""
-
-    logs: dict[str, list[Any]] = field(default_factory=dict)
-    touched: set[str] = field(default_factory=set)
-    ended: set[str] = field(default_factory=set)
-    begun: dict[str, int] = field(default_factory=dict)
-
-
 def signature(folder: Path) -> str:
-    """What tells whether a run's journals were written since: their number, sizes and latest time; empty when unknown."""
+    """What tells whether a run was written to: number, sizes and latest time of its journals; empty when unknown."""
     count = size = latest = 0
     try:
         with os.scandir(folder) as entries:
@@ -326,93 +303,13 @@ def _load(folder: Path) -> _Kept:
     return _Kept()
 
 
-def _changes(folder: Path, kept: _Kept) -> _Changes | None:
-    """The lines since the last time; None when a log is another one than it was."""
-    changes = _Changes(begun=dict(kept.begun))
-    try:
-        names = [name for name in os.listdir(folder) if name.startswith(_LOG)]
-        if not kept.logs.keys() <= set(names):
-            return None
-        for name in names:
-            head, offset = kept.logs.get(name, ["", 0])
-            with (folder / name).open("rb") as file:
-                start = file.read(_HEAD).decode("ascii", "replace")
-                if not start.startswith(head) or file.seek(0, os.SEEK_END) < offset:
-                    return None
-                file.seek(offset)
-                whole = file.read().rpartition(b"\n")[0]
-            changes.logs[name] = [head if len(head) == _HEAD else start, offset + len(whole)]
-            for line in whole.decode("ascii", "replace").split("\n"):
-                _take(changes, line)
-    except OSError:
-        return None
-    return changes
-
-
-def _take(changes: _Changes, line: str) -> None:
-    """One line of a log; of a torn one, every run that it may have spoken of."""
-    changes.touched.update(_ID.findall(line))
-    match = _LINE.fullmatch(line)
-    if match is None:
-        return
-    run_id, kind = match.groups()
-    if kind == "b":
-        changes.begun[run_id] = changes.begun.get(run_id, 0) + 1
-        return
-    changes.ended.add(run_id)
-    if kind == "d" and changes.begun.get(run_id, 0) > 1:
-        changes.begun[run_id] -= 1
-    elif kind == "d":
-        changes.begun.pop(run_id, None)
-
-
-def _append(root: Path, run_id: str, kind: str) -> bool:
-    """One line in this host's log. Where nobody keeps anything yet there is nobody to tell."""
-    path = root / FOLDER / _log_name()
-    line = f"\n{run_id} {kind} {time.time_ns():x}\n".encode()  # the first newline ends what another may have torn
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        fd = os.open(path, flags, 0o666)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    try:
-        if os.fstat(fd).st_size == 0:
-            _share(root, path, 0o600)
-        return os.write(fd, line) == len(line)
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-
-
-@lru_cache(maxsize=1)
-def _log_name() -> str:
-    process = this_process()
-    return f"{_LOG}{crc32(f'{process["host"]} {process["boot"]}'.encode()):08x}"
-
-
-def _make(root: Path) -> None:
-    """Make the folder, before the log is read: from then on, writers tell of their changes."""
-    with contextlib.suppress(OSError):
-        (root / FOLDER).mkdir(mode=0o700)
-        _share(root, root / FOLDER, 0o700)
-
-
-def _share(root: Path, path: Path, mode: int) -> None:
-    """Give a path its mode: the owner's alone, or the group's too where the store is the group's."""
-    shared = root.stat().st_mode & 0o2020
-    path.chmod(mode | (mode >> 3 if shared else 0))
-
-
 def _write(root: Path, data: bytes) -> str:
     """A new file in the folder: its name, or nothing when it could not be written."""
     name = f"{_ROWS}{os.urandom(8).hex()}"
     path = root / FOLDER / name
     try:
         with path.open("xb") as file:
-            _share(root, path, 0o600)
+            share(root, path, 0o600)
             file.write(data)
     except OSError:
         with contextlib.suppress(OSError):
@@ -433,8 +330,4 @@ def _sweep(folder: Path, wanted: set[str]) -> None:
 
 _MANIFEST = "manifest"
 _ROWS = "rows-"
-_LOG = "changes-"
-_HEAD = 40  # bytes at a log's beginning that tell it from another of the same name
 _FILE = re.compile(r"rows-[0-9a-f]{16}")
-_ID = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-hjkmnp-tv-z]{8}")
-_LINE = re.compile(rf"({_ID.pattern}) ([bed]) [0-9a-f]+")

@@ -46,7 +46,7 @@ class Fields(dict[str, Any]):
 
     def __getattr__(self, name: str) -> Any:
         try:
-            return self[name]
+            return as_fields(self[name])
         except KeyError:
             message = f"no field {name!r}; there are: {', '.join(self) or 'none'}"
             raise AttributeError(message) from None
@@ -251,11 +251,11 @@ def point_from_dict(data: Mapping[str, Any]) -> Point:
 
 
 def as_fields(value: Any) -> Any:
-    """Nested plain data with `Fields` for its mappings."""
-    if isinstance(value, dict):
-        return Fields({key: as_fields(item) for key, item in value.items()})
-    if isinstance(value, list):
-        return [as_fields(item) for item in value]
+    """A mapping as `Fields`, a list with `Fields` for its mappings; what lies deeper follows when it is asked for."""
+    if type(value) is dict:
+        return Fields(value)
+    if type(value) is list:
+        return [Fields(item) if type(item) is dict else item for item in value]
     return value
 
 

@@ -16,10 +16,11 @@ from runcard.sinks import views
 from runcard.sinks.registry import path_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from runcard.events import Event
 
+_HELD = 1 << 18  # bytes of journal that may stay in memory for the history
 _GITIGNORE = b"*\n"
 
 
@@ -92,8 +93,13 @@ def write_views(folder: Path, record: RunRecord, *, known: bool) -> None:
     contained("write the leaderboard", change, folder.parent, record)
 
 
-def read_run(folder: Path, run_id: str | None = None) -> RunRecord:
+def read_run(folder: Path, run_id: str | None = None, *, hold: bool = False) -> RunRecord:
     """The record in a run's folder, `crashed` derived; never raises on what is damaged.
+
+    Args:
+        folder: The run's folder.
+        run_id: Its id, when the folder has another name.
+        hold: Keep the events of a short journal for the history, which is about to be read too.
 
     Raises:
         OSError: When the folder cannot be read at all.
@@ -101,13 +107,16 @@ def read_run(folder: Path, run_id: str | None = None) -> RunRecord:
     run_id = run_id or folder.name
     found = journal.writers(folder)
     readings = {writer: journal.Reading(path) for writer, path in found.items()}
-    record = fold(run_id, readings)
+    held: Mapping[str, Iterable[Event]] | None = None
+    if hold and sum(path.stat().st_size for path in found.values()) <= _HELD:
+        held = {writer: list(reading) for writer, reading in readings.items()}
+    record = fold(run_id, held or readings)
     losses = dict(record.losses)
     for reading in readings.values():
         for kind, count in (("damaged", reading.damaged), ("missing", reading.missing)):
             if count:
                 losses[kind] = losses.get(kind, 0) + count
-    history = History(lambda: points({writer: journal.Reading(path) for writer, path in found.items()}))
+    history = History(lambda: points(held or {writer: journal.Reading(path) for writer, path in found.items()}))
     changes = {"losses": losses, "metric_history": history, "folder": str(folder)}
     if record.status is Status.RUNNING and not _lives(record, found.values()):
         changes["status"] = Status.CRASHED
