@@ -11,12 +11,13 @@ from runcard._words import duration, number, plain_on_screen, plural, setting, s
 from runcard.record import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from runcard.record import RunRecord
 
 __all__ = ["card_markdown", "plain_on_screen", "sparkline"]
 
+_MOST_POINTS = 1_000_000  # of a history that is read for a picture of it
 _ROWS = 100  # of a table; the files beside the card have the rest
 
 
@@ -162,6 +163,18 @@ def best_point(record: RunRecord, name: str) -> tuple[int | float | None, int | 
     summary = _mapping(record.metric_summary.get(name))
     which = "max" if _wants_more(record, name) else "min"
     return summary.get(which), summary.get(f"{which}_step")
+
+
+def courses(record: RunRecord, names: Collection[str], width: int = 10) -> dict[str, str]:
+    """The course of some metrics as sparklines, by name; reads the history once, and not at all a very long one."""
+    wanted = {name for name in names if (record.metric_summary.get(name) or {}).get("count", 0) > 1}
+    if not wanted or sum(summary.get("count", 0) for summary in record.metric_summary.values()) > _MOST_POINTS:
+        return {}
+    values: dict[str, list[float]] = {name: [] for name in wanted}
+    for point in record.metric_history:
+        if point.name in wanted:
+            values[point.name].append(point.value)
+    return {name: sparkline(found, width) for name, found in values.items() if len(found) > 1}
 
 
 def _wants_more(record: RunRecord, name: str) -> bool:
