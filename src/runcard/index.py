@@ -7,9 +7,9 @@ each use which of them still hold:
 - Runs that go on are read each time, and never kept.
 - Whoever changes a run that had ended says so: `noted` writes a line to a log before the change and one after it, and
   a run's owner writes one (`note`) after its last word. A run with a line since the last time is read again.
-- A row that nobody vouches for (a crashed run, a folder copied in, a change begun and never ended, a run of the last
-  hour without a note) is believed only while number, sizes and times of the run's journals are what they were. So are
-  a hundred of all other rows each time, by chance: what a foreign tool alters inside a folder is found late, not never.
+- A crashed run, one with a change begun and never ended, and one of the last seconds without a note is believed only
+  while number, sizes and times of its journals are what they were. So are a hundred of all other rows each time, by
+  chance: what a foreign tool alters inside a folder is found late, not never.
 
 The log is read before the listing and the listing before the journals, so what changes meanwhile is found the next
 time. Files are written whole under new names, and a manifest that names them is renamed into place: readers need no
@@ -42,7 +42,7 @@ __all__ = ["Index", "Rows", "note", "noted"]
 
 _KEEP_FROM = 64  # so many new rows are worth a new file
 _CHUNK = 5_000  # rows a file when a whole store is read, so that memory stays small
-_SETTLED_S = 3600.0  # a run that ended without a note and lay still for so long is believed like one with a note
+_SETTLED_S = 10.0  # a run that ended and lay still for so long has had its last word, or will tell of it by a note
 _SPOT_CHECKS = 100
 _ORPHAN_S = 3600.0
 
@@ -114,7 +114,7 @@ class Index:
         known = kept.known()
         here = known & names
         believed = _live(kept.tables, here - changes.touched)
-        moved = self._moved(believed, len(here))
+        moved = self._moved(kept, believed, len(here))
         again = (here & changes.touched) | moved
         batch = _Batch(self, changes)
         for run_id in sorted(again.union(filter(is_run_id, names - known))):
@@ -140,20 +140,27 @@ class Index:
         except FileNotFoundError:
             return set()
 
-    def _moved(self, believed: list[tuple[Table, list[int]]], total: int) -> set[str]:
+    def _moved(self, kept: _Kept, believed: list[tuple[Table, list[int]]], total: int) -> set[str]:
         """The runs whose journals are not what they were, of the rows that are checked this time."""
-        moved = set()
-        for table, rows in believed:
-            unsure = set(table.column("unsure", ()))
+        moved: set[str] = set()
+        settled = set(kept.settled)
+        for (table, rows), file in zip(believed, kept.files, strict=True):
+            if not rows:
+                continue
+            recent = set() if file in kept.settled else set(table.column("recent"))
+            unsure = recent.union(table.column("doubtful"))
+            first = int.from_bytes(os.urandom(4)) % len(rows)
             checked = [row for row in rows if row in unsure] if unsure else []
-            if rows:
-                first = int.from_bytes(os.urandom(4)) % len(rows)
-                checked += rows[first : first + 1 + _SPOT_CHECKS * len(rows) // total]
-            signatures = table.column("signature") if checked else ()
+            checked += rows[first : first + 1 + _SPOT_CHECKS * len(rows) // total]
+            signatures = table.column("signature")
             for row in checked:
-                run_id = table.run_ids[row]
-                if signature(self.root / run_id) != signatures[row]:
-                    moved.add(run_id)
+                if signature(self.root / table.run_ids[row]) != signatures[row]:
+                    moved.add(table.run_ids[row])
+            if recent and all(is_still(signatures[row]) for row in recent):
+                settled.add(file)
+        if settled != set(kept.settled) and not moved:
+            kept.settled = sorted(settled)
+            self._save(kept)
         return moved
 
     def _advance(self, kept: _Kept, batch: _Batch, names: set[str], again: set[str]) -> Rows:
@@ -168,7 +175,9 @@ class Index:
                 batch.carry(table, row)
         batch.flush()
         gone -= batch.kept
-        current = _Kept(tables + batch.tables, files + batch.files, gone, batch.changes.logs, batch.changes.begun)
+        changes = batch.changes
+        settled = [file for file in kept.settled if file in files]
+        current = _Kept(tables + batch.tables, files + batch.files, gone, changes.logs, changes.begun, settled)
         current.gone &= set().union(*(table.run_ids for table in current.tables))
         self._save(current)
         return Rows(_live(current.tables, current.known() & names), batch.passing)
@@ -176,7 +185,7 @@ class Index:
     def _save(self, kept: _Kept) -> None:
         if any(not name for name in kept.files):
             return  # a file that could not be written: the rows are good for this time only
-        body = orjson.dumps([kept.files, sorted(kept.gone), kept.logs, kept.begun])
+        body = orjson.dumps([kept.files, sorted(kept.gone), kept.logs, kept.begun, kept.settled])
         partial = _write(self.root, b"%08x\n%b" % (crc32(body), body))
         if partial:
             with contextlib.suppress(OSError):
@@ -230,9 +239,12 @@ class _Batch:
             return
         ids = sorted(self.records)
         records = [self.records[run_id] for run_id in ids]
-        unsure = [row for row, record in enumerate(records) if not self._is_sure(record)]
+        signatures = [self.signatures[run_id] for run_id in ids]
+        begun, ended = self.changes.begun, self.changes.ended
+        doubtful = [row for row, each in enumerate(records) if each.status is Status.CRASHED or each.run_id in begun]
+        recent = [row for row, each in enumerate(records) if each.run_id not in ended and not is_still(signatures[row])]
         try:
-            data = encode(records, {"signature": [self.signatures[run_id] for run_id in ids], "unsure": unsure})
+            data = encode(records, {"signature": signatures, "doubtful": doubtful, "recent": recent})
         except TypeError:  # no JSON: a record that was not read from a journal
             self.passing += records
         else:
@@ -240,12 +252,6 @@ class _Batch:
             self.files.append(_write(self.index.root, data))
             self.kept.update(ids)
         self.records, self.signatures = {}, {}
-
-    def _is_sure(self, record: RunRecord) -> bool:
-        if record.status is Status.CRASHED or record.run_id in self.changes.begun:
-            return False
-        still = time.time() - int(self.signatures[record.run_id].rpartition(":")[2]) / 1e9
-        return record.run_id in self.changes.ended or still > _SETTLED_S
 
 
 @dataclass
@@ -257,6 +263,7 @@ class _Kept:
     gone: set[str] = field(default_factory=set)  # runs whose rows hold no more
     logs: dict[str, list[Any]] = field(default_factory=dict)  # name → how it begins, how much of it was read
     begun: dict[str, int] = field(default_factory=dict)  # run → changes begun and not ended
+    settled: list[str] = field(default_factory=list)  # files whose recent rows have proved to be at rest
 
     def known(self) -> set[str]:
         return set().union(*(table.run_ids for table in self.tables)) - self.gone
@@ -276,6 +283,11 @@ def signature(folder: Path) -> str:
     return f"{count}:{size}:{latest}"
 
 
+def is_still(seen: str) -> bool:
+    """Whether the run with this signature was not written to of late, by this machine's clock."""
+    return time.time() - int(seen.rpartition(":")[2]) / 1e9 > _SETTLED_S
+
+
 def _live(tables: list[Table], wanted: set[str]) -> list[tuple[Table, list[int]]]:
     """The rows of the runs wanted, each in the latest table that has it."""
     found = []
@@ -293,9 +305,9 @@ def _load(folder: Path) -> _Kept:
             data = (folder / _MANIFEST).read_bytes()
             if int(data[:8], 16) != crc32(data[9:]):
                 return _Kept()
-            files, gone, logs, begun = orjson.loads(data[9:])
+            files, gone, logs, begun, settled = orjson.loads(data[9:])
             tables = [Table((folder / name).read_bytes()) for name in files if _FILE.fullmatch(name)]
-            return _Kept(tables, files, set(gone), logs, begun)
+            return _Kept(tables, files, set(gone), logs, begun, settled)
         except FileNotFoundError:
             continue
         except (OSError, ValueError, TypeError):
