@@ -9,17 +9,21 @@ for, all others from the run itself.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from datetime import datetime
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 from zlib import crc32
 
 import orjson
 
 from runcard.events import mark, restore
 from runcard.record import Fields, RunRecord, Status, as_fields
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Read = Callable[[str], RunRecord]
 """From a run's id to its record, read from the run itself."""
@@ -70,25 +74,31 @@ class Table:
         size: How many rows.
     """
 
-    def __init__(self, data: bytes) -> None:
-        """Take the content of a file.
+    def __init__(self, source: Path | bytes) -> None:
+        """Take a file, or what one would hold. Columns are read from it when they are asked for.
 
         Raises:
             DamagedError: When its header, or the column of ids, is not what was written.
+            OSError: When it cannot be read.
         """
+        self._source = source
         try:
-            start = len(_MAGIC) + 18
-            length, crc = (int(part, 16) for part in data[len(_MAGIC) : start].split(b" "))
-            header = data[start : start + length]
-            if not data.startswith(_MAGIC) or crc32(header) != crc:
+            with self._open() as file:
+                magic = file.read(len(_MAGIC))
+                length, crc = (int(part, 16) for part in file.read(18).split(b" "))
+                header = file.read(length)
+            if magic != _MAGIC or crc32(header) != crc:
                 raise DamagedError("the header")
             self._places: dict[str, list[int]] = orjson.loads(header)
         except (ValueError, TypeError) as error:
             raise DamagedError("the header") from error
-        self._data = memoryview(data)[start + length :]
+        self._start = len(_MAGIC) + 18 + length
         self._columns: dict[str, Any] = {}
         self.run_ids: list[str] = self._block("run_id")[1]
         self.size = len(self.run_ids)
+
+    def _open(self) -> IO[bytes]:
+        return io.BytesIO(self._source) if isinstance(self._source, bytes) else self._source.open("rb")
 
     def column(self, name: str, default: Any = None) -> Any:
         """The values of a column, indexed by row."""
@@ -105,26 +115,27 @@ class Table:
             found = self._columns[name] = (numbers, shapes)
         return found
 
-    def check(self) -> None:
-        """Raises `DamagedError` when any column is not what was written."""
-        for name in self._places:
-            self._block(name)
-
     def _block(self, name: str) -> Any:
+        return self._read(name)[0]
+
+    def _read(self, name: str) -> tuple[Any, bool]:
+        """The content of a block, and whether there are marks of numbers in it."""
         try:
             offset, length, crc = self._places[name]
-            block = self._data[offset : offset + length]
+            with self._open() as file:
+                file.seek(self._start + offset)
+                block = file.read(length)
             if crc32(block) != crc:
                 raise DamagedError(name)
-            return orjson.loads(block)
-        except (KeyError, ValueError, TypeError) as error:
+            return orjson.loads(block), b'{"$' in block
+        except (OSError, KeyError, ValueError, TypeError) as error:
             raise DamagedError(name) from error
 
     def _column(self, name: str, default: Any) -> Any:
         if name not in self._places:
             return _Sparse(default)
-        rows, values = self._block(name)
-        if b'{"$' in bytes(self._data[slice(self._places[name][0], sum(self._places[name][:2]))]):
+        (rows, values), marked = self._read(name)
+        if marked:
             values = restore(values)
         if rows is None:
             return values

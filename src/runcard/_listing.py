@@ -119,13 +119,16 @@ def _items(
 
 def _newest_first(items: list[Item]) -> list[Item]:
     whens: list[str] = []
+    last: Table | None = None
     for item in items:
         if isinstance(item, RunRecord):
             started, run_id = item.started_at.isoformat() if item.started_at else None, item.run_id
         else:
             table, row = item
-            started, run_id = table.column("started_at")[row], table.run_ids[row]
-        whens.append(f"{started or _from_id(run_id)}{run_id}")
+            if table is not last:
+                last, starts, ids = table, table.column("started_at"), table.run_ids
+            started, run_id = starts[row], ids[row]
+        whens.append((started or _from_id(run_id)) + run_id)
     return arranged(whens, items, descending=True)
 
 

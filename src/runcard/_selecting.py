@@ -177,6 +177,11 @@ def _reader(field: str, rest: str, steps: tuple[str | int, ...] | None) -> Calla
 
 def arranged(values: Iterable[Any], items: Iterable[T], *, descending: bool) -> list[T]:
     """The items in the order of their values, see `sort_records`."""
+    values, items = list(values), list(items)
+    kinds = set(map(type, values))
+    if kinds == {str} or (kinds and kinds <= {int, float} and not any(map(operator.ne, values, values))):
+        order = sorted(range(len(values)), key=values.__getitem__, reverse=descending)
+        return [items[place] for place in order]
     groups: tuple[list[tuple[Any, T]], ...] = ([], [], [], [], [])
     for value, item in zip(values, items, strict=True):
         if isinstance(value, (int, float)):

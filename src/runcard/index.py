@@ -144,14 +144,15 @@ class Index:
         """The runs whose journals are not what they were, of the rows that are checked this time."""
         moved: set[str] = set()
         settled = set(kept.settled)
+        spot = int.from_bytes(os.urandom(4)) % max(1, total)  # the place, in all rows, where a hundred are checked
         for (table, rows), file in zip(believed, kept.files, strict=True):
-            if not rows:
-                continue
             recent = set() if file in kept.settled else set(table.column("recent"))
             unsure = recent.union(table.column("doubtful"))
-            first = int.from_bytes(os.urandom(4)) % len(rows)
             checked = [row for row in rows if row in unsure] if unsure else []
-            checked += rows[first : first + 1 + _SPOT_CHECKS * len(rows) // total]
+            checked += rows[spot : spot + _SPOT_CHECKS] if 0 <= spot < len(rows) else []
+            spot -= len(rows)
+            if not checked:
+                continue
             signatures = table.column("signature")
             for row in checked:
                 if signature(self.root / table.run_ids[row]) != signatures[row]:
@@ -290,11 +291,12 @@ def is_still(seen: str) -> bool:
 
 def _live(tables: list[Table], wanted: set[str]) -> list[tuple[Table, list[int]]]:
     """The rows of the runs wanted, each in the latest table that has it."""
-    found = []
+    if sum(table.size for table in tables) == len(wanted):  # all of them, and each once
+        return [(table, list(range(table.size))) for table in tables]
+    found, wanted = [], set(wanted)
     for table in reversed(tables):
         found.append((table, [row for row, run_id in enumerate(table.run_ids) if run_id in wanted]))
-        if len(tables) > 1:
-            wanted = wanted.difference(table.run_ids)
+        wanted.difference_update(table.run_ids)
     return found[::-1]
 
 
@@ -306,12 +308,12 @@ def _load(folder: Path) -> _Kept:
             if int(data[:8], 16) != crc32(data[9:]):
                 return _Kept()
             files, gone, logs, begun, settled = orjson.loads(data[9:])
-            tables = [Table((folder / name).read_bytes()) for name in files if _FILE.fullmatch(name)]
+            tables = [Table(folder / name) for name in files if _FILE.fullmatch(name)]
             return _Kept(tables, files, set(gone), logs, begun, settled)
         except FileNotFoundError:
             continue
         except (OSError, ValueError, TypeError):
-            return _Kept()
+            break
     return _Kept()
 
 
