@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +42,8 @@ def log_artifact(run: Run, path: Any, name: str | None, *, copy: bool, transient
     except (ValueError, TypeError) as error:
         _refuse(run, f"log_artifact(name={name!r}) is not accepted: {error}")
         return
+    import shutil
+
     if source.is_dir():
         shutil.copytree(source, target, dirs_exist_ok=True, ignore=_links)
     else:

@@ -15,7 +15,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from runcard import _actions, _current, _pulse, query
+from runcard import _actions, _current, _pulse
 from runcard._outcome import Outcome, outcome_of
 from runcard.errors import contained, describe, is_strict, warn
 from runcard.journal import Journal
@@ -171,6 +171,8 @@ def _judge(run: Run, life: Life, metrics: dict[str, Any], outcome: Outcome) -> b
     objective, direction = run._options.objective, run._options.direction
     if objective is None or direction is None or life.place.folder is None:
         return None
+    from runcard import query  # loaded when there is something to judge by
+
     value = metrics.get(objective, _last_value(run, life, objective))
     earlier = [
         (found, record)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -57,6 +56,8 @@ def inside(folder: Path, name: str) -> Path:
 
 def temporary_path(name: Any) -> Path:
     """A writable path of that file name, in a temporary folder of its own: for when no run takes the file."""
+    import tempfile
+
     try:
         text = checked_name(name).rpartition("/")[2]
     except (TypeError, ValueError):

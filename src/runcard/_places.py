@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -193,6 +192,8 @@ def _candidates(root: Path | None) -> Iterator[Path]:
         yield _state_folder() / "runs"
     except (OSError, RuntimeError, KeyError):
         pass  # no home folder to be found: the temporary one is next
+    import tempfile
+
     try:
         owner = f"-{os.getuid()}" if hasattr(os, "getuid") else ""
         yield Path(tempfile.gettempdir()) / f"runcard{owner}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +134,8 @@ def parse(name: str, value: Any) -> Any:
 def _known(name: str) -> str:
     if name in _PARSERS:
         return name
+    from difflib import get_close_matches
+
     near = get_close_matches(name, _PARSERS, 1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise SettingError(f"unknown setting {name!r}; {hint}there are: {', '.join(sorted(_PARSERS))}")
@@ -169,6 +170,8 @@ def _warn_of_unknown_variables() -> None:
     known = {_variable(name) for name in _PARSERS} | {"RUNCARD_DISABLED", "RUNCARD_PARENT", "RUNCARD_RESUME"}
     for name in os.environ:
         if name.startswith("RUNCARD_") and name not in known:
+            from difflib import get_close_matches
+
             near = get_close_matches(name, known, 1)
             warn(f"{name} is no setting of runcard{f'; did you mean {near[0]}?' if near else ''}", once=name)
 
