@@ -102,11 +102,13 @@ def setting(value: Any) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """``0.42s``, ``9.1s``, ``42m07s``, ``3h05m``, ``2d04h``; ``—`` for None."""
+    """``18ms``, ``0.42s``, ``9.1s``, ``42m07s``, ``3h05m``, ``2d04h``; ``—`` for None."""
     if seconds is None or not math.isfinite(seconds):
         return "—"
-    if seconds < 60:
-        return f"{seconds:.3g}s" if 0.001 <= seconds < 59.95 else f"{seconds:.0f}s"
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.2g}ms" if seconds >= 0.00095 else "<1ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f}s" if seconds >= 9.95 else f"{seconds:.2g}s"
     whole = round(seconds)
     if whole < 3600:
         return f"{whole // 60}m{whole % 60:02d}s"

@@ -1,0 +1,110 @@
+"""Options that several commands share, and the store that they open."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from click.shell_completion import CompletionItem
+
+    from runcard._frames import Runs
+    from runcard.store import Store
+
+    _Param = click.ParamType[str]
+else:
+    _Param = click.ParamType  # not generic in every version
+
+C = TypeVar("C", bound="Callable[..., Any]")
+
+
+def opened(ctx: click.Context) -> Store:
+    """The store named by ``--store``, wherever it stood, else the setting's."""
+    from runcard.store import open_store
+
+    return open_store(ctx.obj.get("store") if ctx.obj else None)
+
+
+def files_store(ctx: click.Context) -> Store:
+    """The store, which has to be a folder for what the command does."""
+    from runcard.errors import StoreError
+
+    store = opened(ctx)
+    if store.root is None:
+        raise StoreError(f"`{ctx.command_path}` works on a folder of runs, which {store.url} is not")
+    return store
+
+
+class Ref(_Param):
+    """A reference to a run; the shell completes it from the store's short ids."""
+
+    name = "ref"
+
+    def shell_complete(self, ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The newest runs whose short id, or id, begins so."""
+        from click.shell_completion import CompletionItem
+
+        from runcard.identity import is_run_id
+
+        root = opened(ctx.find_root()).root
+        names = sorted((entry.name for entry in root.iterdir()), reverse=True) if root and root.is_dir() else []
+        found = [name for name in names if is_run_id(name)]
+        if incomplete[:2].isdecimal() and any(name.startswith(incomplete) for name in found):
+            return [CompletionItem(name) for name in found if name.startswith(incomplete)][:50]
+        return [CompletionItem(name[-8:]) for name in found if name[-8:].startswith(incomplete)][:50]
+
+
+def _keep_store(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.ensure_object(dict)["store"] = value
+
+
+store_option = click.option(
+    "--store",
+    metavar="URL",
+    expose_value=False,
+    is_eager=True,
+    callback=_keep_store,
+    help="A folder of runs, or a store's URL.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print strict JSON.")
+yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+experiment_option = click.option("--experiment", "-e", metavar="NAME", help="Only runs of this experiment.")
+at_option = click.option(
+    "--at",
+    type=click.Choice(["last", "best"]),
+    default="last",
+    show_default=True,
+    help="Each run's last value, or the best point of its history.",
+)
+direction_option = click.option(
+    "--direction",
+    "-d",
+    type=click.Choice(["minimize", "maximize"]),
+    help="What is better; default: as the runs say of their objective.",
+)
+
+
+def filters(command: C) -> C:
+    """The options that choose runs."""
+    for option in (
+        click.option("--limit", "-n", type=click.IntRange(min=1), help="How many at most."),
+        click.option("--sort", metavar="PATH", help="Such as metrics.val_loss; -metrics.acc puts the greatest first."),
+        click.option(
+            "--status",
+            type=click.Choice(["running", "finished", "failed", "killed", "crashed"]),
+            help="Only runs that stand so.",
+        ),
+        experiment_option,
+        click.option("--where", "-w", metavar="EXPR", help='Such as: config.lr < 0.1 and "quick" in tags.'),
+    ):
+        command = option(command)
+    return command
+
+
+def chosen(store: Store, options: dict[str, Any]) -> Runs:
+    """The runs that the options of `filters` choose."""
+    return store.runs(**{name: options[name] for name in ("where", "experiment", "status", "sort", "limit")})
