@@ -7,7 +7,7 @@ import random
 
 from runcard import open_store, run
 
-config = {"lr": 0.05, "steps": 200, "seed": 1, "noise": 0.1}
+config = {"lr": 0.1, "steps": 400, "seed": 1, "noise": 0.1}
 
 with run("line", config=config, tags=["example"]) as r:
     noise = random.Random(config["seed"])
