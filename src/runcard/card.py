@@ -167,8 +167,9 @@ def best_point(record: RunRecord, name: str) -> tuple[int | float | None, int | 
 
 def courses(record: RunRecord, names: Collection[str], width: int = 10) -> dict[str, str]:
     """The course of some metrics as sparklines, by name; reads the history once, and not at all a very long one."""
-    wanted = {name for name in names if (record.metric_summary.get(name) or {}).get("count", 0) > 1}
-    if not wanted or sum(summary.get("count", 0) for summary in record.metric_summary.values()) > _MOST_POINTS:
+    counts = {name: summary.get("count", 0) for name, summary in record.metric_summary.items()}
+    wanted = {name for name in names if counts.get(name, 0) > 1}
+    if not wanted or sum(counts.values()) > _MOST_POINTS:
         return {}
     values: dict[str, list[float]] = {name: [] for name in wanted}
     for point in record.metric_history:
