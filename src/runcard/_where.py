@@ -102,7 +102,9 @@ class _Compiler:
                 warnings.simplefilter("ignore")  # Python's advice on literals is not for here
                 return ast.parse(self.text, mode="eval").body
         except SyntaxError as error:
-            raise self._error((error.offset or 1) - 1, f"not Python's expression syntax: {error.msg}") from None
+            place = max(0, (error.offset or 1) - 1)
+            hint = "; compare with ==" if self.text[place : place + 1] == "=" else ""
+            raise self._error(place, f"not Python's expression syntax: {error.msg}{hint}") from None
         except (ValueError, MemoryError, RecursionError) as error:
             raise QueryError(f"the expression cannot be read: {error or type(error).__name__}") from None
 
