@@ -6,6 +6,7 @@ Everything is read as Latin-1, which gives back every byte as it came.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from runcard._secret_shapes import REDACTED, assignments, locators, shapes
 
@@ -40,7 +41,7 @@ def _sections(text: str) -> list[str]:
     if not starts:
         return [text] if text else []
     bounds = [0, *starts, len(text)] if starts[0] else [*starts, len(text)]
-    return [text[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [text[start:end] for start, end in pairwise(bounds)]
 
 
 def _clean_section(section: str) -> tuple[str | None, bool]:

@@ -57,10 +57,23 @@ def assignments(text: str, *, code: bool = False) -> tuple[str, int]:
 
     In ``code``, where most values are expressions, a value counts only when it is written out.
     """
-    if not _STEM.search(text):
+    lowered = text.lower()
+    hit = _STEM.search(lowered)
+    if hit is None:
         return text, 0
-    found, done, position, parts = 0, 0, 0, []
-    while match := _NAMED.search(text, position):
+    aligned = len(lowered) == len(text)
+    found = done = position = 0
+    parts: list[str] = []
+    while True:
+        if aligned and hit.end() <= position:
+            hit = _STEM.search(lowered, position)
+            if hit is None:
+                break
+        if aligned:  # nothing before the line with the next telling letters can be a secret's name
+            position = max(position, text.rfind("\n", position, hit.start()) + 1)
+        match = _NAMED.search(text, position)
+        if match is None:
+            break
         position = match.end()
         name = match["name"] or match["query"]
         secret = level(name) if match["query"] is None else max(DOUBTFUL, level(name))
@@ -153,21 +166,115 @@ def _proved(expression: re.Pattern[str], text: str) -> tuple[str, int]:
 # What every shape below has somewhere, and ordinary words, numbers and paths have not.
 _SOLID = re.compile(r"[A-Za-z0-9_-]{14}|==|[Bb]earer |[Bb]asic |machine |-BEGIN |ya29|eyJ|SG\.")
 _NOTHING = frozenset(
-    "none null nil true false undefined empty missing unset str string bytes any optional secretstr ... *** **** *****"
-    " ****** ******** xxx changeme todo tbd n/a [redacted] redacted".split()
+    [
+        "none",
+        "null",
+        "nil",
+        "true",
+        "false",
+        "undefined",
+        "empty",
+        "missing",
+        "unset",
+        "str",
+        "string",
+        "bytes",
+        "any",
+        "optional",
+        "secretstr",
+        "...",
+        "***",
+        "****",
+        "*****",
+        "******",
+        "********",
+        "xxx",
+        "changeme",
+        "todo",
+        "tbd",
+        "n/a",
+        "[redacted]",
+        "redacted",
+    ]
 )
-_EXAMPLES = frozenset("password pass passwd pwd secret token key example test dummy your-token your_token".split())
+_EXAMPLES = frozenset(
+    [
+        "password",
+        "pass",
+        "passwd",
+        "pwd",
+        "secret",
+        "token",
+        "key",
+        "example",
+        "test",
+        "dummy",
+        "your-token",
+        "your_token",
+    ]
+)
 _PROSE = frozenset(
-    "is are was were be must should not and or has have had cannot can could requires required to for in on with from"
-    " flag option argument given expected invalid missing try the a an no unknown unexpected wrong incorrect failed"
-    " error this that it which when if but authentication".split()
+    [
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "must",
+        "should",
+        "not",
+        "and",
+        "or",
+        "has",
+        "have",
+        "had",
+        "cannot",
+        "can",
+        "could",
+        "requires",
+        "required",
+        "to",
+        "for",
+        "in",
+        "on",
+        "with",
+        "from",
+        "flag",
+        "option",
+        "argument",
+        "given",
+        "expected",
+        "invalid",
+        "missing",
+        "try",
+        "the",
+        "a",
+        "an",
+        "no",
+        "unknown",
+        "unexpected",
+        "wrong",
+        "incorrect",
+        "failed",
+        "error",
+        "this",
+        "that",
+        "it",
+        "which",
+        "when",
+        "if",
+        "but",
+        "authentication",
+    ]
 )
 _PLACEHOLDER = re.compile(
     r"<[A-Za-z][\w :/.|-]{0,60}>|<[/|][\w/|-]{1,40}>|<[a-z|_]+\|?>|\[[A-Z_0-9]{1,20}\]|\*+|x{3,}|\.{3}|"
     r"\$\{?[A-Za-z_][\w.:]*+\}?|\{\{?[^{}]{0,80}\}?\}|%\(?\w*\)?s|%\w+%|your[-_][\w-]{1,40}"
 )
 _NUMBER = re.compile(r"[+-]?(?:\d[\d_]*+\.?[\d_]*+(?:[eE][+-]?\d+)?|inf|nan)")
-_STEM = re.compile(r"(?i)pass|pwd|pw|secret|token|key|auth|cookie|cred|dsn|conn|pin|sess|otp|jwt|bearer|sig|phrase")
+_STEM = re.compile(  # in lower-case text; without the flag that ignores case, the engine can skip to first letters
+    r"pass|pwd|pw|secret|token|key|auth|cookie|cred|dsn|conn|pin|sess|otp|jwt|bearer|sig|phrase|code"
+)
 _NAMED = re.compile(
     r"""(?:(?<=[?&])(?i:(?P<query>(?:x-(?:amz|goog)-)(?:signature|credential|security-token)|sig|signature|key|code))=
         |(?<![\w.-])(?P<flag>-{0,2})(?P<name>[A-Za-z_][\w.-]*+)

@@ -18,7 +18,12 @@ def form(value: Any, names: tuple[str, ...], walk: Walk, path: str, depth: int) 
     for name in names:
         write = _TEXTS.get(name)
         if write is not None:
-            text = write(value)
+            try:
+                text = write(value)
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # a subclass with code of its own: not to become the user's
+                return MISSING
             walk.types[path] = names[0]
             return walk.value(text, path, depth)
         if name in _BYTES:
@@ -27,7 +32,8 @@ def form(value: Any, names: tuple[str, ...], walk: Walk, path: str, depth: int) 
         if name in _NAMED:
             return _name(value, name, walk, path)
     if "functools:partial" in names:
-        parts = {"func": value.func, "args": list(value.args), "keywords": value.keywords}
+        base = sys.modules["functools"].partial
+        parts = {part: getattr(base, part).__get__(value) for part in ("func", "args", "keywords")}
         walk.types[path] = "functools:partial"
         return walk.value(parts, path, depth)
     from runcard._values_arrays import array
@@ -62,6 +68,8 @@ def _name(value: Any, kind: str, walk: Walk, path: str) -> Any:
         own = instance_dict(value)
         found = f"{own.get('__module__')}:{own.get('__qualname__')}"
     else:
+        if kind == "builtins:method" and "builtins:function" not in _names(value.__func__):
+            return walk.summary(value)
         owner = value.__self__ if kind in ("builtins:method", "builtins:builtin_function_or_method") else None
         if kind == "builtins:method" and "builtins:type" not in _names(owner):
             walk.exact = False  # bound to an object, whose state the name does not tell
@@ -163,9 +171,9 @@ _TEXTS: dict[str, Callable[[Any], Any]] = {
     "pathlib:PurePath": _path,
     "numpy:generic": _numpy,
     "numpy:float64": _numpy,
-    "numpy:str_": lambda value: str.__str__(value),
+    "numpy:str_": str.__str__,
     "numpy:complex128": _numpy,
-    "numpy:dtype": lambda value: str(value),
+    "numpy:dtype": str,
     "pandas:Timestamp": lambda value: value.isoformat(),
     "pandas._libs.tslibs.timestamps:Timestamp": lambda value: value.isoformat(),
     "pandas:Timedelta": lambda value: value.isoformat(),
@@ -178,15 +186,15 @@ _TEXTS: dict[str, Callable[[Any], Any]] = {
     "fractions:Fraction": _fraction,
     "uuid:UUID": _uuid,
     "zoneinfo:ZoneInfo": lambda value: value.key,
-    "torch:dtype": lambda value: str(value),
-    "torch:device": lambda value: str(value),
+    "torch:dtype": str,
+    "torch:device": str,
     "re:Pattern": _pattern,
-    "ipaddress:_BaseAddress": lambda value: str(value),
-    "builtins:complex": lambda value: complex.__repr__(value),
-    "builtins:range": lambda value: range.__repr__(value),
+    "ipaddress:_BaseAddress": str,
+    "builtins:complex": complex.__repr__,
+    "builtins:range": range.__repr__,
     "builtins:slice": _slice,
     "builtins:ellipsis": lambda _: "...",
-    "builtins:str": lambda value: str.__str__(value),
+    "builtins:str": str.__str__,
     "builtins:int": lambda value: int.__add__(value, 0),
     "builtins:float": lambda value: float.__add__(value, 0.0),
 }

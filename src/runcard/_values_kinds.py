@@ -41,7 +41,7 @@ def names_of(kind: type) -> tuple[str, ...]:
 
 
 def kinds_of(kind: type) -> set[str]:
-    """The families a class belongs to: ``fields``, ``namespace``, ``omegaconf``, ``configdict``, ``secret``, ``untouched``."""
+    """The families a class belongs to, of the values of `_FAMILIES`."""
     names = names_of(kind)
     if any("_sa_class_manager" in _dict(base) for base in _mro(kind)):
         return {"untouched"}  # a row of SQLAlchemy: reading a field may query the database
@@ -142,7 +142,7 @@ def text_of(key: object) -> str | None:
         return key
     if type(key) is int and key.bit_length() <= 64:
         return str(key)
-    return str.__str__(key) if "builtins:str" in names_of(type(key)) else None  # type: ignore[arg-type] # a subclass
+    return str.__str__(key) if "builtins:str" in names_of(type(key)) else None
 
 
 def size_of(number: int) -> int:

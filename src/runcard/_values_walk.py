@@ -111,10 +111,7 @@ class Walk:
     def _container(self, value: Any, kind: type, path: str, depth: int) -> Any:
         if kind is dict:
             return self._opened(value, path, depth, lambda: self._mapping(value, path, depth), None)
-        if kind is list:
-            told = None
-        else:
-            told = name_of(kind)
+        told = None if kind is list else name_of(kind)
         size = kind.__len__(value)  # type: ignore[attr-defined] # a builtin container's own, never an override
         if kind is set or kind is frozenset:
             return self._opened(value, path, depth, lambda: self._set(kind, value, size, path, depth), told)
@@ -183,7 +180,7 @@ class Walk:
         if type(key) is not str:
             if "builtins:str" not in names_of(type(key)):
                 return None
-            key = str.__str__(key)  # type: ignore[arg-type] # a subclass of str
+            key = str.__str__(key)
         assert isinstance(key, str)
         if len(key) > 4_096 or encodable(key) is not key:
             return None
@@ -312,11 +309,10 @@ def _items(mapping: dict[Any, Any]) -> Any:
     return dict.items(mapping)
 
 
-def _length(value: Any) -> dict[str, int]:
-    for kind in (dict, list, tuple, set, frozenset):
-        if isinstance(value, kind) and name_of(kind) in names_of(type(value)):
-            return {"length": kind.__len__(value)}
-    return {}
+def _length(value: object) -> dict[str, int]:
+    names = names_of(type(value))
+    base = next((kind for name, kind in _BUILTIN.items() if name in names), None)
+    return {} if base is None else {"length": base.__len__(value)}
 
 
 def _join(path: str, key: str) -> str:
@@ -326,6 +322,7 @@ def _join(path: str, key: str) -> str:
 
 
 _BUILTIN: dict[str, Any] = {
+    "builtins:dict": dict,
     "builtins:list": list,
     "builtins:tuple": tuple,
     "builtins:set": set,

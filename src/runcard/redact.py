@@ -108,6 +108,13 @@ class Redactor:
         return value, 0
 
     def _mapping(self, mapping: dict[str, Json]) -> tuple[Json, int]:
+        if len(mapping) == 1:
+            (mark, held), *_ = mapping.items()
+            if mark == "$pairs" and isinstance(held, list):
+                told = [self._pair(item) for item in held]
+                return {mark: [pair for pair, _ in told]}, sum(count for _, count in told)
+            if mark == "$bytes" and isinstance(held, dict) and self._hides(held.get("head")):
+                return {mark: {**held, "sha256": None, "head": REDACTED}}, 1
         clean: dict[str, Json] = {}
         found = 0
         for key, value in mapping.items():
@@ -139,23 +146,25 @@ class Redactor:
         return (REDACTED, 1) if _holds_text(value, secrecy) else (value, 0)
 
     def _list(self, items: list[Json]) -> tuple[Json, int]:
-        if items and all(isinstance(item, str) for item in items) and any(item[:1] == "-" for item in items):  # type: ignore[index] # all are str
-            return self._arguments(items)  # type: ignore[arg-type,return-value] # all are str
-        found = 0
-        clean: list[Json] = []
-        pairs = bool(items) and all(_is_pair(item) for item in items)
-        for item in items:
-            if pairs:
-                name, value = item  # type: ignore[misc,union-attr] # `_is_pair` says so
-                shown, count = self.text(name)  # type: ignore[arg-type] # likewise
-                inner, more = self._named(name, value)  # type: ignore[arg-type] # likewise
-                clean.append([shown, inner])
-                found += count + more
-            else:
-                inner, count = self._walk(item)
-                clean.append(inner)
-                found += count
-        return clean, found
+        texts = [item for item in items if isinstance(item, str)]
+        if len(texts) == len(items) and any(text[:1] == "-" for text in texts):
+            arguments, found = self._arguments(texts)
+            return [*arguments], found
+        pairs = bool(items) and all(_is_pair(item) for item in items)  # as `[("HF_TOKEN", …), …]`
+        told = [self._pair(item) if pairs else self._walk(item) for item in items]
+        return [item for item, _ in told], sum(count for _, count in told)
+
+    def _pair(self, item: Json) -> tuple[Json, int]:
+        """A name and its value as a list of two."""
+        if not isinstance(item, list) or not _is_pair(item):
+            return self._walk(item)
+        name, found = self.text(str(item[0]))
+        value, inner = self._named(str(item[0]), item[1])
+        return [name, value], found + inner
+
+    def _hides(self, head: Json) -> bool:
+        """Whether the first bytes of a `$bytes` mark hold a secret in plain sight of whoever reads hexadecimal."""
+        return isinstance(head, str) and self.text(bytes.fromhex(head).decode("latin-1"))[1] > 0
 
     def _arguments(self, argv: Sequence[str]) -> tuple[list[str], int]:
         clean: list[str] = []

@@ -28,7 +28,7 @@ __all__ = [
     "returned",
 ]
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Number: TypeAlias = "int | float | dict[str, Any]"
 
 
@@ -79,7 +79,7 @@ def plain_text(text: object) -> str:
             return str(text) if kind is not int or size_of(text) <= 1_000 else "(a number too long to write)"  # type: ignore[arg-type] # an int
         if "builtins:str" not in names_of(kind):
             return f"({name_of(kind)})"
-        text = str.__str__(text)  # type: ignore[arg-type] # a subclass of str
+        text = str.__str__(text)
     assert isinstance(text, str)
     if len(text) < 16_384 and text.isascii():
         return text
@@ -138,7 +138,7 @@ def returned(result: object) -> tuple[dict[str, Number], object]:
 
 
 def is_config_object(value: object) -> bool:
-    """Whether a value is a configuration object: dataclass, attrs, pydantic, msgspec, namespace, OmegaConf, ConfigDict."""
+    """Whether a value is made to hold a configuration: a dataclass, attrs, pydantic, OmegaConf, a namespace."""
     kind = type(value)
     if kind in (dict, list, str, int, float, bool, tuple) or value is None:
         return False
