@@ -15,7 +15,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from runcard import _actions, _current, _pulse
+from runcard import _actions, _current, _pulse, index
 from runcard._outcome import Outcome, outcome_of
 from runcard.errors import contained, describe, is_strict, warn
 from runcard.journal import Journal
@@ -91,7 +91,8 @@ def _close(run: Run, error: BaseException | None, result: Any, *, wait: bool) ->
         return
     record = _record(run, life)
     if life.place.folder is not None:
-        write_views(life.place.folder, record, known=False)
+        write_views(life.place.folder, record, known=run.attempt > 1)
+        index.note(life.place.root, run.run_id)
     _deliver(run, life, record, wait=wait)
     run._journal.close()
     _notice(run, life, record)
@@ -291,7 +292,7 @@ def _append(run: Run, event: dict[str, Any]) -> None:
     path = run._life.place.journal_path
     if path is None or not path.exists():
         return
-    with locked(path):
+    with index.noted(run._life.place.root, run.run_id), locked(path):
         late = Journal(path, shared=True)
         try:
             late.append(event)

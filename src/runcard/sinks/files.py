@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runcard import journal, leaderboard
+from runcard import index, journal, leaderboard
 from runcard.errors import RunNotFound, StoreError, contained
 from runcard.identity import is_alive, is_run_id
 from runcard.locks import locked
@@ -89,8 +89,17 @@ def write_views(folder: Path, record: RunRecord, *, known: bool) -> None:
     """
     mode = 0o660 if folder.stat().st_mode & 0o020 else 0o600
     contained(f"write the views of {record.run_id}", views.write_end, folder, mode, record)
-    change = leaderboard.replace if known else leaderboard.add
-    contained("write the leaderboard", change, folder.parent, record)
+    contained("write the leaderboard", _write_row, folder.parent, record, known=known)
+
+
+def _write_row(root: Path, record: RunRecord, *, known: bool) -> None:
+    """Add or replace a run's row; a row found torn is written again from its run."""
+    if known:
+        leaderboard.replace(root, record)
+        return
+    torn = leaderboard.add(root, record)
+    if torn is not None and is_run_id(torn) and (root / torn).is_dir():
+        leaderboard.replace(root, read_run(root / torn, torn))
 
 
 def read_run(folder: Path, run_id: str | None = None, *, hold: bool = False) -> RunRecord:
@@ -157,6 +166,7 @@ class FilesSource:
         self.root = root
         self.url = f"file:{root}"
         self.unreadable = 0
+        self._index = index.Index(root, self.record)
 
     def run_ids(self) -> Iterator[str]:
         """The ids of all run folders."""
@@ -186,16 +196,12 @@ class FilesSource:
 
     def records(self) -> list[RunRecord]:
         """All records that one may read; the others are counted in `unreadable`."""
-        found = []
-        self.unreadable = 0
-        for run_id in self.run_ids():
-            try:
-                found.append(read_run(self.root / run_id, run_id))
-            except FileNotFoundError:
-                continue  # removed meanwhile
-            except OSError:
-                self.unreadable += 1
-        return found
+        try:
+            records = self._index.records()
+        except OSError as error:
+            raise StoreError(f"the store {self.root} cannot be read: {error}") from error
+        self.unreadable = self._index.unreadable
+        return records
 
     def journals(self, run_id: str) -> dict[str, journal.Reading]:
         """The events of one run by writer."""
@@ -209,13 +215,18 @@ class FilesSource:
         folder = self.folder(run_id)
         record = read_run(folder, run_id)
         name = "journal-late.jsonl" if record.status is Status.RUNNING else "journal.jsonl"
-        with locked(folder / name):
-            appended = journal.Journal(folder / name, shared=True)
+        with index.noted(self.root, run_id):
+            self._append(folder, folder / name, record, event)
+
+    @staticmethod
+    def _append(folder: Path, path: Path, record: RunRecord, event: Event) -> None:
+        with locked(path):
+            appended = journal.Journal(path, shared=True)
             try:
                 done = appended.append(event)
             finally:
                 appended.close()
         if not done:
-            raise StoreError(f"{folder / name} could not be written; is the disk full?")
+            raise StoreError(f"{path} could not be written; is the disk full?")
         if record.status is not Status.RUNNING:
-            write_views(folder, read_run(folder, run_id), known=True)
+            write_views(folder, read_run(folder, record.run_id), known=True)
