@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 from runcard import errors, settings
 from runcard.sinks import registry
@@ -27,6 +27,7 @@ def configure(
     export_parent: bool | None = None,
     system_interval: float | None = None,
     spool: str | os.PathLike[str] | None = None,
+    **unknown: Never,
 ) -> None:
     """Set what holds for all runs of this process that begin from here on. Never connects to anything.
 
@@ -46,11 +47,13 @@ def configure(
         export_parent: Whether subprocesses' runs become children; default True.
         system_interval: Seconds between samples of the machine; default 10.
         spool: Where journals wait for delivery when there is no files sink.
+        unknown: Nothing: a misspelt setting is refused with the name that was meant.
 
     Raises:
         SettingError: When one is not accepted; then none is taken.
     """
-    given = {name: value for name, value in locals().items() if value is not None}
+    given = {name: value for name, value in locals().items() if value is not None and name != "unknown"}
+    given.update(unknown)
     for sink in settings.parse("sinks", sinks) if sinks is not None else ():
         registry.check(sink.removeprefix("+") if isinstance(sink, str) else sink)
     settings.configure(**given)

@@ -16,9 +16,11 @@ from runcard.errors import RunStateError, SettingError, contained, warn
 from runcard.events import SCHEMA_VERSION
 from runcard.identity import Token, parse_token, scheduler_job, this_process
 from runcard.redact import Redactor
+from runcard.sinks import registry
 from runcard.values import config_hash, plain, plain_text
 
 if TYPE_CHECKING:
+    import types
     from collections.abc import Mapping
 
     from runcard._places import Place
@@ -78,6 +80,8 @@ def open_run(run: Run) -> bool:
 def _begin(run: Run) -> None:
     options = run._options
     wanted = settings.current(sinks=options.sinks, capture=options.capture)
+    for sink in wanted.sinks:
+        registry.check(sink)  # from a variable or a file, this is the first time that anybody looks
     errors.set_strict(wanted.strict)
     redactor = _redactor(wanted.redact_keep)
     parent, token = _parent(run)
@@ -95,7 +99,7 @@ def _begin(run: Run) -> None:
     life.user = _who()
     life.snapshot = snapshot.take(wanted_captures, code, redactor)
     if options.seed is not None:
-        seed = contained("seed the generators", seeds.seed_all, options.seed)
+        seed: Any = contained("seed the generators", seeds.seed_all, options.seed)
     else:
         seed = contained("read the generators' state", seeds.state)
     alive = this_process()
@@ -172,7 +176,6 @@ def _sampler(run: Run, interval_s: float) -> Any:
 
 def _deliver(run: Run, life: Life) -> Delivery | None:
     from runcard._closing import report_sink
-    from runcard.sinks import registry
 
     sinks = []
     for sink in life.settings.sinks:
@@ -282,9 +285,9 @@ def _stem(file: Path | None = None) -> str:
 
 def _callers_file() -> Path | None:
     """The file of the user's frame that opens the block."""
-    frame = sys._getframe(1)
+    frame: types.FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_globals.get("__name__", "").startswith("runcard."):
-        frame = frame.f_back  # type: ignore[assignment]  # None ends the loop
+        frame = frame.f_back
     if frame is None:
         return None
     filename = frame.f_code.co_filename
@@ -299,7 +302,7 @@ def _function(run: Run, redactor: Redactor) -> dict[str, Any] | None:
     if function is None:
         return None
     key = (getattr(function, "__code__", None) or id(function), redactor)
-    found = _described.get(key)
+    found: Any = _described.get(key)
     if found is None:
         found, hidden = redactor.tree(source.describe(function))
         if hidden:
@@ -370,8 +373,8 @@ def _inputs(run: Run, life: Life) -> list[Mapping[str, Any]]:
             warn(f"inputs= names {type(path).__name__}, which is no path", once="inputs")
             continue
         if told is not None:
-            told = life.redactor.tree(told)[0]
-            found[str(told["path"])] = told
+            clean: Any = life.redactor.tree(told)[0]
+            found[str(clean["path"])] = clean
     return list(found.values())
 
 

@@ -39,10 +39,14 @@ def check(sink: Any) -> None:
     Raises:
         SettingError: For an unknown scheme or a malformed URL; `MissingExtra` when its packages are not installed.
     """
-    if isinstance(sink, str):
+    if isinstance(sink, str) and sink not in _checked:
         url_check = getattr(_factory(scheme_of(sink)), "check", None)
         if url_check is not None:
             url_check(sink)
+        _checked.add(sink)
+
+
+_checked: set[str] = set()  # URLs that were accepted: every run asks again
 
 
 def resolve(sink: Any, *, root: Path | None = None) -> Any:
