@@ -21,8 +21,15 @@ if TYPE_CHECKING:
     from runcard._run import Run
 
 BEAT_S = 60.0
-_thread: threading.Thread | None = None
-_stop = threading.Event()
+
+
+class _Pulse:
+    """The thread that beats, and what stops it."""
+
+    thread: threading.Thread | None = None
+    stop = threading.Event()
+
+
 _started: dict[int, float] = {}  # by `id` of the run: when it was opened, by the monotonic clock
 _handlers: dict[int, Any] = {}  # signal → the handler that was there before ours
 
@@ -43,21 +50,20 @@ def forget(run: Run) -> None:
 
 
 def _beat() -> None:
-    global _thread
-    if _thread is not None and _thread.is_alive():
+    if _Pulse.thread is not None and _Pulse.thread.is_alive():
         return
-    _stop.clear()
+    _Pulse.stop.clear()
     thread = threading.Thread(target=_work, name="runcard pulse", daemon=True)
     try:
         thread.start()
     except RuntimeError:  # no more threads, or the interpreter is shutting down: runs are known by their pid alone
         return
-    _thread = thread
+    _Pulse.thread = thread
 
 
 def _work() -> None:
     """Beat until there has been no open run for a whole minute."""
-    while not _stop.wait(BEAT_S):
+    while not _Pulse.stop.wait(BEAT_S):
         if not _current.open_runs:
             return
         beat_once(time.monotonic())
@@ -75,22 +81,46 @@ def beat_once(now: float) -> None:
 
 def _before_fork() -> None:
     """Leave no thread of ours behind: a fork of a process with threads is warned of, and rightly."""
-    global _thread
-    thread, _thread = _thread, None
+    thread, _Pulse.thread = _Pulse.thread, None
     if thread is not None and thread is not threading.current_thread():
-        _stop.set()
+        _Pulse.stop.set()
         thread.join(1.0)
+
+
+def _after_fork_in_parent() -> None:
+    """The next event brings the pulse back. Beginning at once would be a thread too early for Python's own warning."""
+    for run in list(_current.open_runs.values()):
+        journal: Any = run._journal
+        if type(journal.lock) is not _Waking:
+            journal.lock = _Waking(journal)
+
+
+class _Waking:
+    """Stands in for a journal's lock after a fork, until it is taken: an event costs nothing more by it."""
+
+    def __init__(self, journal: Any) -> None:
+        self._journal = journal
+        self._lock = journal.lock
+
+    def __enter__(self) -> None:
+        self._journal.lock = self._lock
+        _beat()
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
 
 
 def _after_fork_in_child() -> None:
     """In a child the open runs are the parent's: its steps go beside, under its own name, and it ends nothing."""
+    _Pulse.stop = threading.Event()  # another thread may have held the old one's lock
     _started.clear()
     for run in list(_current.open_runs.values()):
         run.adopt()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
 def _catch(names: tuple[str, ...]) -> None:
