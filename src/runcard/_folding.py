@@ -113,11 +113,11 @@ class Folding:
         self.inputs: dict[str, Fields] = {}
         self.tags: dict[str, None] = {}
         self.notes: list[str] = []
+        self.remarks: dict[str, list[Event]] = {}  # by writer: tags, notes, names and corrections, until all are read
         self.decisions: dict[str, list[Fields]] = {}  # by writer
         self.verdicts: list[Fields] = []
         self.amendments: list[Fields] = []
         self.system: dict[str, _Summary] = {}
-        self.last_time: float | None = None
         self.attempt = 1
         self.ended = False
         self.owner = True
@@ -141,12 +141,15 @@ class Folding:
                 self._log(event)
         else:
             take = getattr(self, f"_on_{kind}", None)  # an unknown kind is of a later version: left aside
-            if take is not None:
+            if kind in _REMARKS:
+                self.remarks.setdefault(self.name, []).append(event)
+            elif take is not None:
                 take(event)
         if "losses" in event:
             self._lose(event["losses"])
-        if not self.ended:
-            self.last_time = max(self.last_time or 0.0, float(event.get("t", 0.0)))
+        if kind in _SIGNS_OF_LIFE and self.attempts and not self.ended:
+            began = self.attempts[-1]
+            began["_last"] = max(began.get("_last", 0.0), float(event.get("t", 0.0)))
 
     def _lose(self, losses: Mapping[str, int]) -> None:
         for kind, count in losses.items():
@@ -202,10 +205,10 @@ class Folding:
                 self.data[name] = as_fields(event[name])
         self.data["started_at"] = _utc(started)
         self.data.update(first)
-        for tag in event.get("tags") or ():
-            self.tags[str(tag)] = None
-        if event.get("notes") and event["notes"] not in self.notes:
-            self.notes.append(str(event["notes"]))
+        remarks = self.remarks.setdefault(self.name, [])
+        remarks.append({"kind": "tag", "t": started, "add": event.get("tags")})
+        if event.get("notes"):
+            remarks.append({"kind": "note", "t": started, "text": event["notes"], "again": self.attempt > 1})
         for entry in event.get("inputs") or ():
             self._on_input(entry)
 
@@ -235,7 +238,8 @@ class Folding:
             self.tags.pop(str(tag), None)
 
     def _on_note(self, event: Event) -> None:
-        self.notes.append(str(event["text"]))
+        if not (event.get("again") and event["text"] in self.notes):  # a later attempt brings the same notes
+            self.notes.append(str(event["text"]))
 
     def _on_name(self, event: Event) -> None:
         self.data["name"] = str(event["name"])
@@ -304,8 +308,20 @@ class Folding:
         logged = {name: summary.last for name, summary in self._merged().items()}
         return {**logged, **self.returned, **self.amended}
 
+    def _take_remarks(self) -> None:
+        """What was said of the run, in the order it was said: late judgements stand in the first attempt's journal."""
+        said = [event for events in self.remarks.values() for event in events]
+        if len(self.remarks) > 1:  # of several writers; one writer's own order does not hang on its clock
+            said.sort(key=lambda event: event["t"] if isinstance(event.get("t"), (int, float)) else 0.0)
+        for event in said:
+            try:
+                getattr(self, f"_on_{event['kind']}")(event)
+            except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
+                self._lose({"damaged": 1})
+
     def record(self) -> RunRecord:
         """The record of what was taken in."""
+        self._take_remarks()
         summary = {name: entry.fields() for name, entry in self._merged().items()}
         for name, value in self.returned.items():
             if name not in summary:
@@ -320,10 +336,13 @@ class Folding:
         if len(self.decisions) > 1:  # of several writers; one writer's own order does not hang on its clock
             decisions.sort(key=lambda entry: str(entry.at))
         standing = decisions[-1] if decisions else Fields(decision=None, reason=None)
+        latest = max((entry.attempt for entry in self.attempts), default=1)
         for entry in self.attempts:
-            began = entry.pop("_t", None)
-            if entry.get("duration_s") is None and entry is self.attempts[-1] and began and self.last_time:
-                entry["duration_s"] = max(0.0, self.last_time - began)
+            began, last = entry.pop("_t", None), entry.pop("_last", None)
+            if entry.get("duration_s") is None and began and last:
+                entry["duration_s"] = max(0.0, last - began)
+            if entry.status == Status.RUNNING.value and entry.attempt < latest:
+                entry["status"] = Status.CRASHED.value  # else there would have been nothing to go on with
         seconds = [entry.get("duration_s") for entry in self.attempts if not entry.get("process_rank")]
         known = [each for each in seconds if each is not None]
         return RunRecord(
@@ -349,6 +368,8 @@ def _utc(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
+_SIGNS_OF_LIFE = ("start", "log", "system", "config", "artifact", "input")  # a judgement may come the day after
+_REMARKS = ("tag", "note", "name", "amend")
 _START_FIELDS = (
     "schema_version",
     "name",
