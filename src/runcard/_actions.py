@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def metric_name(run: Run, name: Any) -> str | None:
     """A metric's name as it is recorded, or None, counted, when it is no text."""
     if isinstance(name, str) and name:
-        return run._life.redactor.name(plain_text(str(name)))
+        clean: str = run._life.redactor.name(plain_text(str(name)))
+        return clean
     run.lose("bad_name")
     warn(f"a metric's name is a text, not {type(name).__name__}; the value is left out", once=f"name {run.run_id}")
     return None
@@ -97,7 +98,7 @@ def log_config(run: Run, config: Any, named: Mapping[str, Any]) -> None:
     run.config = {**run.config, **new}
     exact = told.exact and (extra is None or extra.exact) and run._life.config_exact
     run._life.config_exact = exact
-    event = {
+    event: dict[str, Any] = {
         "kind": "config",
         "t": time.time(),
         "config": new,

@@ -111,7 +111,7 @@ def _write_end(run: Run, life: Life, outcome: Outcome, result: Any) -> None:
     """Append the judgement and the end event, and sync them when the run deserves it."""
     redactor = life.redactor
     metrics, rest, losses = _result(run, life, result) if outcome.status == "finished" else ({}, None, {})
-    resources = life.meter.read()
+    resources: dict[str, Any] = dict(life.meter.read())
     if life.inner_calls:
         resources["inner_calls"] = life.inner_calls
     error = redactor.tree(outcome.error)[0] if outcome.error is not None else None
@@ -193,7 +193,7 @@ def _last_value(run: Run, life: Life, name: str) -> Any:
 
 def _reason(run: Run, value: Any, earlier: list[tuple[float, RunRecord]], is_best: bool) -> str:
     objective, direction = run._options.objective, run._options.direction
-    if not isinstance(value, (int, float)) or value != value:
+    if not isinstance(value, (int, float)) or math.isnan(value):
         return f"no {objective} to judge by"
     if not earlier:
         return f"{objective} {value:.6g}, the first of {run.experiment}" if is_best else f"{objective} {value:.6g}"
@@ -267,8 +267,9 @@ def settle_async(run: Run) -> None:
 def _settle(run: Run, life: Life, *, delivered: bool) -> None:
     """A spooled run that every sink has, and whose artifacts lie elsewhere, is done with."""
     place = life.place
-    done = place.spooled and delivered and not life.sink_problems and place.folder is not None
-    if done and not any((place.folder / "artifacts").glob("*")):
+    if place.folder is None or not place.spooled or not delivered or life.sink_problems:
+        return
+    if not any((place.folder / "artifacts").glob("*")):
         import shutil
 
         shutil.rmtree(place.folder, ignore_errors=True)

@@ -22,8 +22,13 @@ class ForkedJournal:
         self._folder = folder
         self._journal: Journal | None = None
         self.unwritten = 0
-        self.closed = False
+        self._closed = False
         self.lock = threading.RLock()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
 
     @property
     def path(self) -> Path:
@@ -33,7 +38,7 @@ class ForkedJournal:
     def append(self, event: Event) -> bool:
         """Write the event into the child's own file; a child that may not is counted among the lost."""
         if self._journal is None:
-            if self._folder is None or self.closed:
+            if self._folder is None or self._closed:
                 self.unwritten += 1
                 return False
             name = f"journal-fork{os.getpid()}x{os.urandom(3).hex()}.jsonl"
@@ -57,7 +62,7 @@ class ForkedJournal:
 
     def close(self) -> None:
         """Close the child's file."""
-        self.closed = True
+        self._closed = True
         if self._journal is not None:
             self._journal.close()
 

@@ -99,7 +99,7 @@ def point_columns(points: Iterable[Point]) -> dict[str, Column]:
     rows = list(points)
     return {
         "name": typed([point.name for point in rows], "text"),
-        "step": typed([point.step for point in rows]),
+        "step": typed([point.step for point in rows], None if any(point.step is not None for point in rows) else "int"),
         "value": typed([point.value for point in rows], None if rows else "float"),
         "time": typed([datetime.fromtimestamp(point.time, UTC) for point in rows], "time"),
         "attempt": typed([point.attempt for point in rows], "int"),

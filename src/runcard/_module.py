@@ -45,7 +45,8 @@ def artifact_path(name: str, *, transient: bool = False) -> Path:
     """A path inside the current run to write a file to; without a run, a temporary one. See `Run.artifact_path`."""
     run = _run("artifact_path")
     if run is not None:
-        return run.artifact_path(name, transient=transient)
+        path: Path = run.artifact_path(name, transient=transient)
+        return path
     from runcard._files import temporary_path
 
     return temporary_path(name)

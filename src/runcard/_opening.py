@@ -297,7 +297,8 @@ def _callers_file() -> Path | None:
 _described: dict[Any, dict[str, Any]] = {}  # by code object: the source is redacted once
 
 
-def _function(run: Run, redactor: Redactor) -> dict[str, Any] | None:
+def _function(run: Run, redactor: Redactor) -> Any:
+    """What the record's `function` says; None for a block."""
     function = run._function
     if function is None:
         return None

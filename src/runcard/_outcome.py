@@ -77,8 +77,8 @@ def _node(error: BaseException, budget: list[int], seen: set[int], depth: int) -
         "notes": _notes(error),
         "causes": [],
     }
-    followers = [("cause", error.__cause__)] if error.__cause__ is not None else []
-    if not followers and not error.__suppress_context__:
+    followers: list[tuple[str, BaseException | None]] = [("cause", error.__cause__)]
+    if error.__cause__ is None and not error.__suppress_context__:
         followers = [("context", error.__context__)]
     if isinstance(error, BaseExceptionGroup):
         followers += [("member", member) for member in error.exceptions]

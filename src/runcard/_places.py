@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from runcard._run import Run
     from runcard.events import Event
+    from runcard.journal import Writer
     from runcard.settings import Settings
 
 
@@ -41,7 +42,7 @@ class Place:
         losses: What was lost on the way here.
     """
 
-    def __init__(self, root: Path, folder: Path | None, run_id: str, journal: Journal | MemoryJournal) -> None:
+    def __init__(self, root: Path, folder: Path | None, run_id: str, journal: Writer) -> None:
         self.root = root
         self.folder = folder
         self.run_id = run_id
@@ -75,7 +76,8 @@ class Place:
         """The record of what is written so far."""
         if self.folder is not None:
             return read_run(self.folder, run_id, hold=True)
-        return fold(run_id, {"journal": self.journal.events()})  # type: ignore[union-attr]  # memory: nothing else has no folder
+        assert isinstance(self.journal, MemoryJournal)  # nothing else has no folder
+        return fold(run_id, {"journal": self.journal.events()})
 
 
 def find(run: Run, wanted: Settings, token: Token | None, config_hash: str | None) -> Place:
@@ -117,7 +119,7 @@ def give_up(run: Run, start: Event) -> Place:
         raise StoreError(f"{run.folder} cannot be written: is the disk full?")
     warn(f"{run.folder} cannot be written (is the disk full?); this run is recorded in memory", once="start unwritten")
     run._journal.close()
-    run._journal, run.folder = place.journal, None  # type: ignore[assignment]  # the same interface, in memory
+    run._journal, run.folder = place.journal, None
     place.journal.append({key: value for key, value in start.items() if value is not None})
     return place
 

@@ -106,7 +106,7 @@ def _proxy_class() -> Any:
 
     kinds = {"function": _function, "coroutine": _coroutine, "generator": _generator, "async": _async_generator}
 
-    class TrackedProxy(wrapt.FunctionWrapper):  # type: ignore[misc]  # wrapt is untyped here
+    class TrackedProxy(wrapt.FunctionWrapper[Any, Any]):
         """wrapt's proxy, picklable by what it wraps."""
 
         def __init__(self, function: Any, spec: Options) -> None:
@@ -141,7 +141,7 @@ def _kind(function: Any) -> str:
     inner = function
     while isinstance(inner, functools.partial):
         inner = inner.func
-    code = getattr(inner, "__code__", None) or getattr(getattr(type(inner), "__call__", None), "__code__", None)
+    code = getattr(inner, "__code__", None) or getattr(getattr(type(inner), "__call__", None), "__code__", None)  # noqa: B004 - its code is asked for, not whether it is there
     if not isinstance(code, types.CodeType):
         code = getattr(getattr(inner, "__func__", None), "__code__", None)
     flags = code.co_flags if isinstance(code, types.CodeType) else 0

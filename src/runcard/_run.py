@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from time import time as _time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from runcard._current import attached, here
 from runcard._options import Options
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from runcard.identity import Token
-    from runcard.journal import Journal
+    from runcard.journal import Writer
 
 _BIG = 2**63  # JSON's integers, as everybody reads them
 _NEW, _OPEN, _CLOSED, _OFF = "new", "open", "closed", "off"
@@ -137,7 +137,7 @@ class Run:
         self._losses: dict[str, int] = {}
         self._late = 0
         self.outer: Run | None = None  # what was current before
-        self._journal: Journal = None  # type: ignore[assignment]  # there whenever the run is open
+        self._journal: Writer = None  # type: ignore[assignment]  # there whenever the run is open
         self._life: Any = None  # what opening leaves for closing
 
     @property
@@ -158,7 +158,7 @@ class Run:
         """The run at the top of this one's line."""
         return self.line()[0]
 
-    def start(self) -> Run:
+    def start(self) -> Self:
         """Open the run where no block fits: a notebook's cells, a framework's hooks. End it with `end`."""
         self._open(ambient=True)
         return self
@@ -169,7 +169,7 @@ class Run:
             raise RunStateError("end() before start(): open the run with `r = run(...).start()`")
         self._close(error)
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> Self:
         self._open()
         return self
 
@@ -178,7 +178,7 @@ class Run:
     ) -> None:
         self._close(error)
 
-    async def __aenter__(self) -> Run:
+    async def __aenter__(self) -> Self:
         self._open()
         return self
 
@@ -350,6 +350,7 @@ class Run:
         if waiting and not isinstance(error, GeneratorExit):
             from runcard._closing import settle_async, wait_in_loop
 
+            assert self._life is not None  # it was open, to have anything to wait for
             await wait_in_loop(waiting, self._life.settings.deadline)
             settle_async(self)
 
@@ -382,7 +383,7 @@ class Run:
         self._journal.after_fork()
         from runcard._forked import ForkedJournal
 
-        self._journal = ForkedJournal(self.folder)  # type: ignore[assignment]  # the same interface, opened on demand
+        self._journal = ForkedJournal(self.folder)
         if self._life is not None and self._life.console is not None:
             self._life.console = None
 
@@ -453,7 +454,7 @@ def _load_opening() -> Any:
     return _opening
 
 
-class attach:
+class attach:  # noqa: N801 - reads as the statement it is: `with attach(token):`
     """Make the runs inside the block children of the run that a token is of, here or in another process.
 
     Raises:

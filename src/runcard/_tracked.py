@@ -221,9 +221,7 @@ def _generator(function: Any, spec: Options) -> Callable[..., Any]:
 def _async_generator(function: Any, spec: Options) -> Callable[..., Any]:
     async def tracked_call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         __tracebackhide__ = True
-        run = begin(function, spec, args, kwargs)
-        if run is None:
-            run = _NoRun()
+        run: Any = begin(function, spec, args, kwargs) or _NoRun()
         run.step_out(run.outer)
         try:
             generator = function(*args, **kwargs)

@@ -35,7 +35,7 @@ class SettingError(RuncardError, ValueError):
     """A setting, an option or a sink's URL that is not accepted; the message says what is."""
 
 
-class MissingExtra(SettingError):
+class MissingExtra(SettingError):  # noqa: N818 - reads as what it says: the extra is missing
     """A sink or a format whose packages are not installed; the message has the pip command."""
 
 
@@ -43,11 +43,11 @@ class StoreError(RuncardError):
     """A store that cannot be opened, read or written."""
 
 
-class RunNotFound(StoreError, LookupError):
+class RunNotFound(StoreError, LookupError):  # noqa: N818 - the words people search for
     """No run answers to the reference."""
 
 
-class AmbiguousRun(StoreError, LookupError):
+class AmbiguousRun(StoreError, LookupError):  # noqa: N818 - the words people search for
     """Several runs answer to the reference; the message lists them."""
 
 
@@ -136,7 +136,7 @@ def describe(error: BaseException) -> str:
 
 def _users_frame() -> int:
     """The stacklevel of the nearest frame outside this package, so that a warning points at the user's line."""
-    level, frame = 2, sys._getframe(2)
+    level, frame = 2, sys._getframe(2)  # noqa: SLF001 - cheaper than inspect, on the way to a warning
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("runcard."):
         frame, level = frame.f_back, level + 1
     return level

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -113,8 +112,8 @@ def _started(pid: int) -> str | None:
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
-        if sys.platform == "linux":
-            return None
+        if os.path.isdir("/proc/self"):
+            return None  # there is no such process
         return _from_psutil(lambda psutil: repr(psutil.Process(pid).create_time()))
     fields = stat[stat.rindex(b")") + 2 :].split()  # the name before may hold spaces and brackets
     return None if fields[0] in (b"Z", b"X") else fields[19].decode()

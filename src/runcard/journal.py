@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from zlib import crc32
 
 import orjson
@@ -36,6 +36,44 @@ def encode(event: Mapping[str, Any]) -> bytes:
     """One event as its line, with checksum and newline."""
     body = orjson.dumps(event)
     return b'{"crc":"%08x",%b\n' % (crc32(body), body[1:])
+
+
+class Writer(Protocol):
+    """What a run appends its events to: a file, memory, or a forked child's own file."""
+
+    unwritten: int
+    lock: threading.RLock
+
+    @property
+    def path(self) -> Path:
+        """The file, when there is one."""
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        ...
+
+    def append(self, event: Event) -> bool:
+        """Number and keep the event; whether it is safe from the process's end."""
+        ...
+
+    def append_points(self, now: float, step: Any, metrics: Mapping[str, Any]) -> bool:
+        """Append a ``log`` event; the caller holds `lock`."""
+        ...
+
+    def sync(self) -> bool:
+        """Make it survive the machine's end; False when that cannot be promised."""
+        ...
+
+    def touch(self) -> None:
+        """Show that the writer lives."""
+
+    def close(self) -> None:
+        """Take no more."""
+
+    def after_fork(self) -> None:
+        """In a forked child: let go of what is the parent's."""
 
 
 class Journal:
@@ -143,10 +181,15 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self.unwritten = 0
-        self.closed = False
         self.path = Path(os.devnull)
         self.lock = threading.RLock()
         self._lines: list[bytes] = []
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
 
     def append(self, event: Event) -> bool:
         """Keep the event, as its line, so that what is read back is what a file would give."""
@@ -170,7 +213,7 @@ class MemoryJournal:
 
     def close(self) -> None:
         """Take no more."""
-        self.closed = True
+        self._closed = True
 
     def after_fork(self) -> None:
         """A child's copy is its own."""

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runcard import leaderboard, query, settings
+from runcard._folding import points
 from runcard._frames import Points, Runs
 from runcard.errors import AmbiguousRun, RunNotFound, SettingError, StoreError
 from runcard.events import mark
 from runcard.identity import is_run_id
-from runcard._folding import points
 from runcard.record import RunRecord, Status
 from runcard.sinks import registry
 from runcard.sinks.files import FilesSource, read_run
@@ -186,6 +186,7 @@ class Store:
         from runcard.redact import Redactor
 
         run_id = self.get(ref).run_id
+        said: Any
         said, _ = Redactor(settings.current().redact_keep).tree(event)
         self._source.append(run_id, {"kind": event["kind"], "t": time.time(), **said, "by": user()})
         return self._source.record(run_id)

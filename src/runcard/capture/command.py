@@ -13,13 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from runcard.redact import Redactor
-    from runcard.values import Json
 
 _LONGEST = 65_536
 _MOST = 1000
 
 
-def capture(redactor: Redactor) -> dict[str, Json]:
+def capture(redactor: Redactor) -> dict[str, Any]:
     """How this process was started, redacted and bounded.
 
     ``kind`` is ``script module notebook repl command`` (``-c``) ``stdin zipapp pytest multiprocessing`` or
@@ -32,7 +31,7 @@ def capture(redactor: Redactor) -> dict[str, Json]:
     original = list(sys.orig_argv)
     told = _redacted(original, redactor)
     cwd = probe(os.getcwd)
-    facts: dict[str, Json | None] = {
+    facts: dict[str, Any] = {
         "executable": encodable(sys.executable or "") or None,
         "line": shlex.join(told)[:_LONGEST] if told else None,
         "cwd_deleted": None if cwd is not None else probe(_deleted_cwd),

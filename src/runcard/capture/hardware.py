@@ -18,12 +18,11 @@ from runcard.capture.probe import encodable, known, probe, read_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from runcard.values import Json
 
-_cards: dict[int, tuple[list[Json], str | None]] = {}
+_cards: dict[int, tuple[list[Any], str | None]] = {}
 
 
-def capture(root: Path = Path("/"), *, gpu_limit_s: float = 1.0) -> dict[str, Json]:
+def capture(root: Path = Path("/"), *, gpu_limit_s: float = 1.0) -> dict[str, Any]:
     """``{"cpu": …, "memory": …, "disk": …, "gpus": […]}``; what could not be found out is left out.
 
     ``cpu`` has ``model``, ``logical`` and ``physical`` counts, ``affinity`` (the processors this process may use)
@@ -36,7 +35,7 @@ def capture(root: Path = Path("/"), *, gpu_limit_s: float = 1.0) -> dict[str, Js
         gpu_limit_s: How long NVML may take, in seconds.
     """
     gpus, state = probe(_gpus, root, gpu_limit_s) or ([], "failed")
-    facts: dict[str, Json | None] = {
+    facts: dict[str, Any] = {
         "cpu": probe(_cpu, root),
         "memory": probe(_memory, root),
         "disk": probe(_disk),
@@ -127,14 +126,14 @@ def _nvml_path() -> str:
     return wsl if Path(wsl).exists() else "libnvidia-ml.so.1"
 
 
-def _gpus(root: Path, limit_s: float) -> tuple[list[Json], str | None]:
+def _gpus(root: Path, limit_s: float) -> tuple[list[Any], str | None]:
     """The cards, and a word when they could not be asked. NVIDIA's are asked once a process, in a thread."""
     others = probe(_amd, root) or probe(_apple) or []
     if not nvml_present(root):
         return others, None
     pid = os.getpid()
     if pid not in _cards:
-        answer: list[tuple[list[Json], str | None]] = []
+        answer: list[tuple[list[Any], str | None]] = []
 
         def ask() -> None:
             cards = probe(_nvidia)
@@ -149,18 +148,18 @@ def _gpus(root: Path, limit_s: float) -> tuple[list[Json], str | None]:
     return [*_with_visibility(cards, os.environ.get("CUDA_VISIBLE_DEVICES")), *others], state
 
 
-def _nvidia() -> list[Json]:
+def _nvidia() -> list[Any]:
     library = Nvml()
     try:
         driver, cuda = probe(library.driver), probe(library.cuda)
-        cards: list[Json] = []
+        cards: list[Any] = []
         for index in range(library.count()):
             handle = probe(library.handle, index)
             if handle is None:  # a card that has fallen off the bus
                 cards.append({"index": index, "vendor": "nvidia"})
                 continue
             memory = probe(library.memory, handle)
-            facts: dict[str, Json | None] = {
+            facts: dict[str, Any] = {
                 "index": index,
                 "vendor": "nvidia",
                 "name": probe(library.name, handle),
@@ -175,7 +174,7 @@ def _nvidia() -> list[Json]:
         probe(library.close)
 
 
-def _with_visibility(cards: list[Json], visible: str | None) -> list[Json]:
+def _with_visibility(cards: list[Any], visible: str | None) -> list[Any]:
     """Mark the cards that CUDA shows to this process; as CUDA does, the list ends at its first invalid entry."""
     if visible is None:
         return [{**card, "visible": True} for card in cards if isinstance(card, dict)]
@@ -202,15 +201,15 @@ def _with_visibility(cards: list[Json], visible: str | None) -> list[Json]:
     return [{**card, "visible": index in shown} for index, card in enumerate(cards) if isinstance(card, dict)]
 
 
-def _amd(root: Path) -> list[Json]:
+def _amd(root: Path) -> list[Any]:
     """AMD's cards, from the files of the kernel's driver."""
     if not (root / "dev/kfd").exists():
         return []
-    cards: list[Json] = []
+    cards: list[Any] = []
     for device in sorted(root.glob("sys/class/drm/card[0-9]*/device"))[:64]:
         if (read_text(device / "vendor", 16) or "").strip() == "0x1002" and "-" not in device.parent.name:
             memory = (read_text(device / "mem_info_vram_total", 32) or "").strip()
-            facts: dict[str, Json | None] = {
+            facts: dict[str, Any] = {
                 "index": len(cards),
                 "vendor": "amd",
                 "name": (read_text(device / "product_name", 256) or "").strip() or None,
@@ -220,13 +219,13 @@ def _amd(root: Path) -> list[Json]:
     return cards
 
 
-def _apple() -> list[Json]:
+def _apple() -> list[Any]:
     if sys.platform == "darwin" and os.uname().machine == "arm64":
         return [{"index": 0, "vendor": "apple", "name": probe(_mac_cpu) or "Apple"}]
     return []
 
 
-def _cpu(root: Path) -> dict[str, Json]:
+def _cpu(root: Path) -> dict[str, Any]:
     # The first block is enough, and the whole file takes 20 ms on a machine of 256 processors.
     text = read_text(root / "proc/cpuinfo", 4096) or ""
     first = dict(re.findall(r"^([^\t:\n]+)\s*:[ \t]*(.*)$", text.partition("\n\n")[0], re.MULTILINE))
@@ -245,7 +244,7 @@ def _cpu(root: Path) -> dict[str, Json]:
 
         model = probe(_mac_cpu) or os.environ.get("PROCESSOR_IDENTIFIER", "")
         physical = probe(lambda: psutil_module().cpu_count(logical=False))
-    facts: dict[str, Json | None] = {
+    facts: dict[str, Any] = {
         "model": encodable(model.strip()) or None,
         "logical": logical,
         "physical": physical,
@@ -265,7 +264,7 @@ def _mac_cpu() -> str | None:
     return None
 
 
-def _memory(root: Path) -> dict[str, Json]:
+def _memory(root: Path) -> dict[str, Any]:
     total = probe(lambda: os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     if not total or total < 0:
         from runcard.capture.resources import psutil_module
@@ -277,7 +276,7 @@ def _memory(root: Path) -> dict[str, Json]:
     return known({"total_bytes": total, "limit_bytes": limit})
 
 
-def _disk() -> dict[str, Json]:
+def _disk() -> dict[str, Any]:
     if hasattr(os, "statvfs"):
         disk = os.statvfs(".")
         return {"total_bytes": disk.f_blocks * disk.f_frsize, "free_bytes": disk.f_bavail * disk.f_frsize}

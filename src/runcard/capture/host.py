@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runcard.capture.probe import encodable, known, probe, read_text
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from runcard.values import Json
 
 
-def capture(root: Path = Path("/")) -> dict[str, Json]:
+def capture(root: Path = Path("/")) -> dict[str, Any]:
     """``{"python": …, "platform": …}``: the interpreter and the operating system.
 
     Args:
@@ -62,12 +62,12 @@ def variables(environ: Mapping[str, str], redactor: Redactor) -> dict[str, str]:
     return told
 
 
-def process(environ: Mapping[str, str], root: Path = Path("/")) -> dict[str, Json]:
+def process(environ: Mapping[str, str], root: Path = Path("/")) -> dict[str, Any]:
     """The process and what launched it: ``slurm``, ``torchrun``, ``mpi``, ``kubernetes``, ``lsf``, ``pbs``, … if any.
 
     Identifiers are text, ranks and sizes numbers; what a launcher did not set is left out.
     """
-    told: dict[str, Json] = {"pid": os.getpid(), "ppid": os.getppid()}
+    told: dict[str, Any] = {"pid": os.getpid(), "ppid": os.getppid()}
     for launcher, names in _LAUNCHERS.items():
         said = {key: _value(key, environ[name]) for key, name in names.items() if environ.get(name)}
         if said and (launcher not in _PROOF or environ.get(_PROOF[launcher])):
@@ -190,9 +190,9 @@ def _value(key: str, text: str) -> Json:
     return encodable(text[:1024])
 
 
-def _python() -> dict[str, Json]:
+def _python() -> dict[str, Any]:
     version, _, rest = sys.version.partition(" ")
-    facts: dict[str, Json | None] = {
+    facts: dict[str, Any] = {
         "version": version,
         "implementation": sys.implementation.name,
         "compiler": rest.rpartition("[")[2].rstrip("]") or None,
@@ -216,8 +216,8 @@ def _gil() -> bool:
     return bool(enabled()) if callable(enabled) else True
 
 
-def _platform(root: Path) -> dict[str, Json]:
-    facts: dict[str, Json | None] = {"platform": sys.platform, "byteorder": sys.byteorder}
+def _platform(root: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = {"platform": sys.platform, "byteorder": sys.byteorder}
     if hasattr(os, "uname"):
         system = os.uname()
         facts |= {
@@ -260,12 +260,12 @@ def _distribution(root: Path) -> str | None:
     return name.strip("\"' ") if name else None
 
 
-def _kubernetes(environ: Mapping[str, str], root: Path) -> dict[str, Json]:
+def _kubernetes(environ: Mapping[str, str], root: Path) -> dict[str, Any]:
     if "KUBERNETES_SERVICE_HOST" not in environ:
         return {}
     # the token that lies beside the namespace is not looked at
     account = root / "var/run/secrets/kubernetes.io/serviceaccount/namespace"
-    facts: dict[str, Json | None] = {
+    facts: dict[str, Any] = {
         "namespace": environ.get("POD_NAMESPACE") or (read_text(account, 512) or "").strip() or None,
         "pod": environ.get("POD_NAME") or environ.get("HOSTNAME") or hostname(),
         "node": environ.get("NODE_NAME"),

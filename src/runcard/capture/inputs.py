@@ -12,20 +12,19 @@ import os
 import stat
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runcard.capture.probe import encodable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from runcard.values import Json
 
 _hashes: dict[str, tuple[tuple[int, ...], str]] = {}
 _MOST_FILES = 10_000
 
 
-def describe(path: Path | str, *, limit: int = 1_000_000_000) -> dict[str, Json]:
+def describe(path: Path | str, *, limit: int = 1_000_000_000) -> dict[str, Any]:
     """One input: ``path`` (absolute), ``bytes``, ``sha256`` and ``mtime`` (ISO, UTC).
 
     Never raises. A symbolic link is followed and told as ``target``. Marks:
@@ -48,7 +47,7 @@ def describe(path: Path | str, *, limit: int = 1_000_000_000) -> dict[str, Json]
         full = os.path.abspath(given)
     except (OSError, ValueError):
         full = given  # the working directory was deleted
-    told: dict[str, Json] = {"path": encodable(Path(full).as_posix())}
+    told: dict[str, Any] = {"path": encodable(Path(full).as_posix())}
     try:
         if Path(full).is_symlink():
             told["target"] = encodable(Path(os.path.realpath(full)).as_posix())
@@ -108,7 +107,7 @@ def _identity(found: os.stat_result) -> tuple[int, ...]:
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev
 
 
-def _folder(folder: Path, limit: int) -> dict[str, Json]:
+def _folder(folder: Path, limit: int) -> dict[str, Any]:
     digest, files, size, latest = hashlib.sha256(), 0, 0, folder.stat().st_mtime
     failed: str | None = None
     whole = changed = False
@@ -134,7 +133,7 @@ def _folder(folder: Path, limit: int) -> dict[str, Json]:
         digest.update(os.fsencode(name) + b"\0" + one.encode() + b"\n")
     else:
         whole = True
-    told: dict[str, Json] = {"kind": "folder", "files": files, "bytes": size, "mtime": _iso(latest)}
+    told: dict[str, Any] = {"kind": "folder", "files": files, "bytes": size, "mtime": _iso(latest)}
     if not whole:
         return {**told, "files": _MOST_FILES, "more": True, "sha256": None, "hashed": False}
     if failed or size > limit:

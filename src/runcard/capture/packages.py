@@ -35,7 +35,7 @@ _Found: TypeAlias = "str | dict[str, Any]"
 _scans: dict[tuple[object, ...], dict[str, _Found]] = {}
 
 
-def capture(redactor: Redactor, path: Sequence[str] | None = None) -> dict[str, Json]:
+def capture(redactor: Redactor, path: Sequence[str] | None = None) -> dict[str, Any]:
     """The installed packages by normalised name, sorted; the first on the path wins, as in an import.
 
     Scanned once a process, and again when the path or one of its folders has changed.
@@ -214,7 +214,7 @@ def _direct_url(raw: bytes) -> dict[str, Any]:
     return what
 
 
-def _told(what: dict[str, Any], redactor: Redactor, repositories: dict[str, dict[str, Any]]) -> dict[str, Json]:
+def _told(what: dict[str, Any], redactor: Redactor, repositories: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """An entry for the record: the commit an editable's repository is at now, and no credential."""
     told = {name: value for name, value in what.items() if name != "only_pth"}
     if told.get("editable") and "path" in told and "commit" not in told:
@@ -261,7 +261,7 @@ def _repository(folder: Path) -> dict[str, Any]:
 
 
 def _requirement(name: str, what: Json) -> str:
-    entry: dict[str, Json] = what if isinstance(what, dict) else {"version": what}
+    entry: dict[str, Any] = what if isinstance(what, dict) else {"version": what}
     version, url, commit = (str(entry.get(key) or "") for key in ("version", "url", "commit"))
     comment = _one_line(f"# {name}: version {version or 'unknown'}")
     if entry.get("broken") or not _NAME.fullmatch(name):

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     import psutil
 
-    from runcard.values import Json
-
 
 class Meter:
     """Started when it is made; `read` tells the cost since then.
@@ -32,7 +30,7 @@ class Meter:
         self._start = clock()
         self._before = probe(_times)
 
-    def read(self) -> dict[str, Json]:
+    def read(self) -> dict[str, Any]:
         """Seconds of wall and processor time since the start, and the peak memory in bytes.
 
         ``wall_s`` never falls below 0. The processor times are of the whole process, all its threads, and
@@ -41,7 +39,7 @@ class Meter:
         ``peak_gpu_memory_bytes``, the sum over its devices since the process began: resetting it would change what
         the user's own code reads.
         """
-        facts: dict[str, Json | None] = {"wall_s": max(0.0, self._clock() - self._start)}
+        facts: dict[str, Any] = {"wall_s": max(0.0, self._clock() - self._start)}
         now = probe(_times)
         if now is not None and self._before is not None:
             spent = [max(0.0, after - before) for after, before in zip(now, self._before, strict=True)]

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from runcard.values import Json
 
 
-def seed_all(seed: int) -> dict[str, Json]:
+def seed_all(seed: int) -> dict[str, Any]:
     """Seed `random`, and numpy and PyTorch where they are loaded; tell which took what.
 
     numpy takes the seed modulo 2**32 and PyTorch modulo 2**64, on the processor and on every accelerator.
     ``PYTHONHASHSEED`` cannot be changed in a running process and is told as it stands.
     """
     random.seed(seed)
-    told: dict[str, Json] = {"seed": _whole(seed), "random": True}
+    told: dict[str, Any] = {"seed": _whole(seed), "random": True}
     numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
     if numpy is not None:
         told["numpy"] = probe(_seed_numpy, numpy, seed) is True
@@ -38,13 +38,13 @@ def seed_all(seed: int) -> dict[str, Json]:
     return told
 
 
-def state() -> dict[str, Json]:
+def state() -> dict[str, Any]:
     """Where the generators stood at the start, and the switches that PyTorch has for reproducibility.
 
     ``random`` and ``numpy`` (its legacy generator) have ``sha256`` of the state, and the state itself, in base64,
     that `restore` takes. ``torch`` has ``initial_seed``, thread counts and the deterministic switches.
     """
-    facts: dict[str, Json | None] = {
+    facts: dict[str, Any] = {
         "pythonhashseed": os.environ.get("PYTHONHASHSEED"),
         "random": probe(_random),
         "numpy": probe(_numpy),
@@ -72,7 +72,7 @@ def _whole(seed: int) -> Json:
     return seed if -(2**63) <= seed < 2**63 else str(seed)
 
 
-def _told(raw: bytes, position: int, gauss: float | None) -> dict[str, Json]:
+def _told(raw: bytes, position: int, gauss: float | None) -> dict[str, Any]:
     """A Mersenne twister: its 624 words, how many of them are used up, and a normal number that is waiting."""
     import base64
 
@@ -92,7 +92,7 @@ def _unpacked(told: dict[str, Any]) -> tuple[int, ...]:
     return struct.unpack("<624I", base64.b64decode(told["state"], validate=True))
 
 
-def _random() -> dict[str, Json]:
+def _random() -> dict[str, Any]:
     version, words, gauss = random.getstate()
     return {**_told(struct.pack("<624I", *words[:-1]), words[-1], gauss), "version": version}
 
@@ -102,7 +102,7 @@ def _restore_random(told: dict[str, Any]) -> bool:
     return True
 
 
-def _numpy() -> dict[str, Json] | None:
+def _numpy() -> dict[str, Any] | None:
     module = sys.modules.get("numpy.random")
     if module is None:
         return None
@@ -121,11 +121,11 @@ def _restore_numpy(told: dict[str, Any]) -> bool:
     return True
 
 
-def _torch() -> dict[str, Json] | None:
+def _torch() -> dict[str, Any] | None:
     torch = sys.modules.get("torch")
     if torch is None:
         return None
-    facts: dict[str, Json | None] = {
+    facts: dict[str, Any] = {
         "initial_seed": _whole(ask(torch, "initial_seed") or 0),
         "threads": ask(torch, "get_num_threads"),
         "interop_threads": ask(torch, "get_num_interop_threads"),
@@ -138,6 +138,6 @@ def _torch() -> dict[str, Json] | None:
     return known(facts)
 
 
-def _threads() -> dict[str, Json]:
+def _threads() -> dict[str, Any]:
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
     return known({name: os.environ.get(name) for name in names})

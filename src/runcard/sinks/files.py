@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runcard import index, journal, leaderboard
+from runcard._folding import points
 from runcard.errors import RunNotFound, StoreError, contained
 from runcard.identity import is_alive, is_run_id
 from runcard.locks import locked
-from runcard._folding import points
 from runcard.record import History, RunRecord, Status, fold
 from runcard.sinks import views
 from runcard.sinks.registry import path_of
@@ -126,7 +126,7 @@ def read_run(folder: Path, run_id: str | None = None, *, hold: bool = False) -> 
             if count:
                 losses[kind] = losses.get(kind, 0) + count
     history = History(lambda: points(held or {writer: journal.Reading(path) for writer, path in found.items()}))
-    changes = {"losses": losses, "metric_history": history, "folder": str(folder)}
+    changes: dict[str, object] = {"losses": losses, "metric_history": history, "folder": str(folder)}
     if record.status is Status.RUNNING and not _lives(record, found.values()):
         changes["status"] = Status.CRASHED
         if record.attempts:

@@ -40,18 +40,24 @@ class Source(Protocol):
 
     def run_ids(self) -> Iterable[str]:
         """The ids of all runs, in any order."""
+        ...
 
     def record(self, run_id: str) -> RunRecord:
         """One record, its status derived. Raises `RunNotFound`."""
+        ...
 
     def records(self) -> list[RunRecord]:
         """All records, in any order."""
+        ...
 
     def journals(self, run_id: str) -> Mapping[str, Iterable[Event]]:
         """The events of one run by writer."""
+        ...
 
     def append(self, run_id: str, event: Event) -> None:
         """Add a late event: a decision, a tag, a note, a name, a correction."""
+        ...
 
     def folder(self, run_id: str) -> Path | None:
         """The run's folder, when the source keeps one."""
+        ...

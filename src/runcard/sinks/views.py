@@ -19,10 +19,10 @@ from runcard.leaderboard import cell
 from runcard.record import point_to_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from runcard.record import RunRecord
+    from runcard.record import Point, RunRecord
 
 HISTORY_IN_RECORD = 10_000
 """Points up to which `record.json` holds the history; beyond, `metric_history.csv` alone does."""
