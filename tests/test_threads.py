@@ -1,0 +1,240 @@
+"""Threads: every step lands in the run it belongs to, once, and nothing is kept on the function."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from programs import kinds, program, quietly
+
+from runcard import current_run, log, run, tracked
+from runcard.errors import RuncardWarning
+from runcard.record import Status
+
+
+def together(count, function):
+    """Call a function with 0 … count-1 in as many threads, begun at one moment; their results, or what they raised."""
+    gate = threading.Barrier(count)
+
+    def enter(number):
+        gate.wait(30)
+        return function(number)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(enter, range(count)))
+
+
+def test_a_tracked_function_in_many_threads_has_a_run_a_call(store):
+    """Sixteen threads in the same function at the same time: as many runs, each with its own steps and result."""
+
+    @tracked
+    def work(i):
+        for step in range(20):
+            log(value=i * 100 + step, step=step)
+        return i
+
+    assert together(16, work) == list(range(16))
+    records = sorted(store.runs(), key=lambda record: record.config.i)
+    assert [record.config.i for record in records] == list(range(16))
+    for record in records:
+        assert [p.value for p in record.metric_history] == [record.config.i * 100 + step for step in range(20)]
+        assert record.metrics.result == record.config.i
+        assert record.parent_id is None
+        assert record.losses == {}
+
+
+def test_many_threads_log_into_one_run_without_tearing_a_line(store):
+    """Eight threads log into one run: no point is lost, doubled or damaged, and the order is that of the journal."""
+    with run("shared") as r:
+        together(8, lambda number: [r.log({f"m{number}": float(step)}, step=step) for step in range(250)])
+    (record,) = store.runs()
+    points = [(p.name, p.step) for p in record.metric_history]
+    assert len(points) == len(set(points)) == 2_000
+    for number in range(8):
+        assert [step for name, step in points if name == f"m{number}"] == list(range(250))
+    assert record.losses == {}
+
+
+def test_threads_that_count_one_metric_together_count_each_point_once(store):
+    """Without `step` the points of one name are counted over all threads: no number is given twice."""
+    with run("counted") as r:
+        together(8, lambda _: [r.log(x=1.0) for _ in range(200)])
+    (record,) = store.runs()
+    assert [p.step for p in record.metric_history] == list(range(1_600))
+
+
+def test_a_handed_down_context_says_which_run(store):
+    """A context copied into a thread carries its run, and with it the run that begins there."""
+    with run("a") as a, run("b"):
+        inside = contextvars.copy_context()
+    seen = []
+    with run("c") as c:
+        context = contextvars.copy_context()
+        thread = threading.Thread(target=context.run, args=(lambda: seen.append(current_run()),))
+        thread.start()
+        thread.join()
+    assert seen == [c]
+    assert inside.run(current_run) is None, "its runs have ended"
+    assert a.status == "finished"
+
+
+def test_a_thread_without_context_logs_into_the_run_around_all_that_are_open(store, alone):
+    """Of nested open runs the deepest takes what a bare thread logs; of two side by side, what is around both."""
+    with run("outer") as outer:
+        assert alone(current_run) is outer
+        with run("inner") as inner:
+            assert alone(current_run) is inner
+            alone(lambda: log(x=1.0))
+        ready, over = threading.Event(), threading.Event()
+
+        def beside(context):
+            def body():
+                with run("beside"):
+                    ready.set()
+                    over.wait(30)
+
+            context.run(body)
+
+        thread = threading.Thread(target=beside, args=(contextvars.copy_context(),))
+        thread.start()
+        ready.wait(30)
+        with run("second"):
+            assert alone(current_run) is outer
+        over.set()
+        thread.join()
+    metrics = {record.name: record.metrics for record in store.runs()}
+    assert metrics == {"outer": {}, "inner": {"x": 1.0}, "beside": {}, "second": {}}
+
+
+def test_a_thread_beside_strangers_warns_once_and_is_counted(store, alone):
+    """With two runs open that have nothing in common, a bare thread's step is nobody's: warned of, counted in each."""
+    ready, over = threading.Barrier(3), threading.Event()
+
+    def stranger(name):
+        with run(name):
+            ready.wait(30)
+            over.wait(30)
+
+    threads = [threading.Thread(target=stranger, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    ready.wait(30)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        alone(lambda: [log(x=1.0) for _ in range(3)])
+    over.set()
+    for thread in threads:
+        thread.join()
+    (message,) = [str(each.message) for each in said if each.category is RuncardWarning]
+    assert message.startswith("log() did nothing: several runs are open and none is this thread's")
+    assert [record.losses for record in store.runs()] == [{"unattributed": 3}] * 2
+    assert [record.metrics for record in store.runs()] == [{}, {}]
+
+
+def test_one_run_ended_by_many_threads_ends_once(store):
+    """Sixteen threads call `end()` at once: one end event, one row, one status."""
+    r = contextvars.copy_context().run(run("once").start)
+    together(16, lambda number: r.end(ValueError(number) if number % 2 else None))
+    (record,) = store.runs()
+    assert kinds(record.folder)["end"] == 1
+    assert (store.root / "leaderboard.csv").read_text().count(record.run_id) == 1
+    assert record.status in (Status.FINISHED, Status.FAILED)
+    assert current_run() is None
+
+
+def test_steps_that_race_with_the_end_are_in_the_history_or_counted(store):
+    """Threads log while the run ends: each step is there or counted as late, none is lost in silence."""
+    r = run("racing").start()
+    gate = threading.Barrier(5)
+    logged = []
+
+    def work(number):
+        gate.wait(30)
+        for step in range(200):
+            r.log({f"m{number}": 1.0}, step=step)
+        logged.append(200)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuncardWarning)
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        gate.wait(30)
+        r.end()
+        for thread in threads:
+            thread.join()
+    (record,) = store.runs()
+    there = len(list(record.metric_history))
+    from runcard import _closing
+
+    _closing._count_rest(r)  # what the process does at its exit
+    r._late = 0
+    late = store.get(record.run_id).losses.get("after_end", 0)
+    assert there + late == sum(logged)
+    assert kinds(record.folder)["end"] == 1
+
+
+def test_the_context_of_a_pool_thread_is_clean_after_a_call(store):
+    """A worker thread that ran a tracked function has no run left, also when it failed."""
+
+    @tracked
+    def work(i):
+        if i % 2:
+            raise ValueError(i)
+
+    def call(i):
+        with pytest.raises(ValueError, match=str(i)) if i % 2 else warnings.catch_warnings():
+            work(i)
+        return current_run()
+
+    with ThreadPoolExecutor(1) as pool:
+        assert list(pool.map(call, range(4))) == [None] * 4
+    assert [record.parent_id for record in store.runs()] == [None] * 4
+
+
+def test_a_generator_driven_from_many_threads_keeps_its_run(store):
+    """Each `next` of a tracked generator comes from another thread: one run, with every step of the body."""
+
+    @tracked
+    def numbers():
+        for i in range(5):
+            log(i=i)
+            yield i
+
+    generator = numbers()
+    got = []
+    for _ in range(6):
+        thread = threading.Thread(target=lambda: got.extend(x for x in [next(generator, None)] if x is not None))
+        thread.start()
+        thread.join()
+    (record,) = store.runs()
+    assert got == [p.value for p in record.metric_history] == list(range(5))
+    assert record.status is Status.FINISHED
+
+
+def test_a_daemon_thread_does_not_hold_the_exit(tmp_path, store):
+    """A daemon thread inside a run when the program ends: the program ends at once, and that run reads crashed."""
+    out = quietly(
+        program(
+            tmp_path,
+            """
+            import threading, time
+            from runcard import run
+            inside = threading.Event()
+            def work():
+                with run("daemon") as r:
+                    r.log(x=1.0)
+                    inside.set()
+                    time.sleep(600)
+            threading.Thread(target=work, daemon=True).start()
+            inside.wait()
+            print("over")
+            """,
+        )
+    )
+    assert out == "over\n"
+    (record,) = store.runs()
+    assert (record.status, record.metrics) == (Status.CRASHED, {"x": 1.0})
