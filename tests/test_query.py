@@ -25,10 +25,7 @@ def made(n, config=None, metrics=None, **rest):
     rest.setdefault("started_at", START + timedelta(seconds=n))
     rest.setdefault("status", Status.FINISHED)
     return RunRecord(
-        run_id=f"20261101T{n:06}-0000000{n % 10}",
-        config=as_fields(config or {}),
-        metrics=Fields(metrics or {}),
-        **rest,
+        run_id=f"20261101T{n:06}-0000000{n % 10}", config=as_fields(config or {}), metrics=Fields(metrics or {}), **rest
     )
 
 
@@ -118,7 +115,9 @@ def test_sort_keys_take_paths_and_plain_metric_names():
 
 
 _keys = st.one_of(st.text(max_size=6), st.sampled_from(["a", "a.b", 'x"y', "z[0]", "\\", "val/loss", " "]))
-_trees = st.dictionaries(_keys, st.recursive(st.integers(), lambda t: st.dictionaries(_keys, t, max_size=3)), max_size=4)
+_trees = st.dictionaries(
+    _keys, st.recursive(st.integers(), lambda t: st.dictionaries(_keys, t, max_size=3)), max_size=4
+)
 
 
 @settings(max_examples=150, deadline=None)

@@ -98,9 +98,8 @@ def _append(root: Path, run_id: str, kind: str) -> bool:
     """One line in this host's log. Where nobody keeps anything yet there is nobody to tell."""
     path = root / FOLDER / _log_name()
     line = f"\n{run_id} {kind} {time.time_ns():x}\n".encode()  # the first newline ends what another may have torn
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     try:
-        fd = os.open(path, flags, 0o666)
+        fd = os.open(path, _APPENDING, 0o600)
     except FileNotFoundError:
         return True
     except OSError:
@@ -123,10 +122,20 @@ def _log_name() -> str:
 
 
 def make_folder(root: Path) -> None:
-    """Make the folder, before the log is read: from then on, writers tell of their changes."""
+    """Make the folder, before the log is read: from then on, writers tell of their changes.
+
+    This host's log is begun at once, so that a reader knows of it, and sees when somebody takes it away.
+    """
+    path = root / FOLDER / _log_name()
     with contextlib.suppress(OSError):
-        (root / FOLDER).mkdir(mode=0o700)
-        share(root, root / FOLDER, 0o700)
+        path.parent.mkdir(mode=0o700)
+        share(root, path.parent, 0o700)
+        fd = os.open(path, _APPENDING | os.O_EXCL, 0o600)
+        try:
+            share(root, path, 0o600)
+            os.write(fd, f"\n# {os.urandom(16).hex()}\n".encode())
+        finally:
+            os.close(fd)
 
 
 def share(root: Path, path: Path, mode: int) -> None:
@@ -135,7 +144,8 @@ def share(root: Path, path: Path, mode: int) -> None:
     path.chmod(mode | (mode >> 3 if shared else 0))
 
 
+_APPENDING = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _LOG = "changes-"
-_HEAD = 40  # bytes at a log's beginning that tell it from another of the same name
+_HEAD = 32  # bytes at a log's beginning that tell it from another of the same name
 _ID = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-hjkmnp-tv-z]{8}")
 _LINE = re.compile(rf"({_ID.pattern}) ([bed]) [0-9a-f]+")

@@ -178,7 +178,7 @@ def _config_changes(a: RunRecord, b: RunRecord) -> Iterator[Change]:
 
 def _changes(old: Any, new: Any, path: str) -> Iterator[Change]:
     """The leaves that differ between two nested values."""
-    if is_branch(old) and is_branch(new):
+    if _is_open(old) and _is_open(new):
         for key in {**old, **new}:
             yield from _changes(old.get(key, MISSING), new.get(key, MISSING), join(path, key))
     elif _is_list_of_branches(old) and _is_list_of_branches(new) and len(old) == len(new):
@@ -205,6 +205,10 @@ def _type(value: Any) -> str:
     if isinstance(value, Mapping):
         return "mapping"
     return "list" if isinstance(value, (list, tuple)) else type(value).__name__
+
+
+def _is_open(value: Any) -> bool:
+    return is_branch(value) or (isinstance(value, Mapping) and not value)
 
 
 def _is_list_of_branches(value: Any) -> bool:

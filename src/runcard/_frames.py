@@ -116,11 +116,7 @@ def typed(values: list[Any], kind: str | None = None) -> Column:
     return Column(kind, values)
 
 
-def export(
-    runs: Iterable[RunRecord],
-    format: str,  # noqa: A002 - the word that --format has
-    target: str | Path | IO[Any],
-) -> None:
+def export(runs: Iterable[RunRecord], format: str, target: str | Path | IO[Any]) -> None:
     """Write runs to a file.
 
     Args:

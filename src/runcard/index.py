@@ -149,7 +149,8 @@ class Index:
             recent = set() if file in kept.settled else set(table.column("recent"))
             unsure = recent.union(table.column("doubtful"))
             checked = [row for row in rows if row in unsure] if unsure else []
-            checked += rows[spot : spot + _SPOT_CHECKS] if 0 <= spot < len(rows) else []
+            first = min(spot, max(0, len(rows) - _SPOT_CHECKS))
+            checked += rows[first : first + _SPOT_CHECKS] if 0 <= spot < len(rows) else []
             spot -= len(rows)
             if not checked:
                 continue
