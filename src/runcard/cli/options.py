@@ -43,7 +43,12 @@ class Ref(_Param):
 
     name = "ref"
 
-    def shell_complete(self, ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(
+        self,
+        ctx: click.Context,
+        param: click.Parameter,  # noqa: ARG002 - click's own signature
+        incomplete: str,
+    ) -> list[CompletionItem]:
         """The newest runs whose short id, or id, begins so."""
         from click.shell_completion import CompletionItem
 
