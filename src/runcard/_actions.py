@@ -68,7 +68,9 @@ def artifact_path(run: Run, name: Any, *, transient: bool) -> Path:
 def record_pending(run: Run) -> None:
     """At the end: record what was written to the paths given out; what never came is no loss."""
     for name, (path, transient) in run._life.pending.items():
-        if path.exists():
+        if path.is_symlink():  # it could lead anywhere, and its target may change after this run
+            _refuse(run, f"the artifact {name!r} is a link, which is not followed; write the file itself")
+        elif path.exists():
             _record_tree(run, name, path, transient)
 
 
