@@ -15,7 +15,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from runcard import _actions, _current, _pulse, index
+from runcard import _actions, _current, _pulse, _standing, index
 from runcard._outcome import Outcome, outcome_of
 from runcard.errors import contained, describe, is_strict, warn
 from runcard.journal import Journal
@@ -48,6 +48,7 @@ def close_run(run: Run, error: BaseException | None, result: Any = None, *, wait
         thread.start()
         thread.join()
     except Exception as failure:
+        contained("write the run's end", _last_word, run, error)
         if is_strict():
             raise
         warn(f"the run {run.run_id[-8:]} could not be ended well: {describe(failure)}", once="cannot close")
@@ -67,6 +68,19 @@ class _Killed(BaseException):
 
 def _close_again(run: Run, error: BaseException | None, result: Any) -> None:
     contained("end the run", _close, run, error, result, wait=True)
+
+
+def _last_word(run: Run, error: BaseException | None) -> None:
+    """Whatever went wrong on the way, and under ``strict`` whatever was raised: the run has ended, and says so."""
+    life: Life = run._life
+    if life.end_written or life.pid != os.getpid():
+        return
+    outcome = _outcome(error, run)
+    run.status = outcome.status
+    said = {} if outcome.error is None else {"error": life.redactor.tree(outcome.error)[0]}
+    life.end_written = run._journal.append({"kind": "end", "t": time.time(), "status": outcome.status, **said})
+    run._journal.close()
+    _restore_environment(life)
 
 
 def _close(run: Run, error: BaseException | None, result: Any, *, wait: bool) -> None:
@@ -89,10 +103,15 @@ def _close(run: Run, error: BaseException | None, result: Any, *, wait: bool) ->
     if not life.place.owner:
         run._journal.close()
         return
+    place = life.place
     record = _record(run, life)
     if life.place.folder is not None:
-        write_views(life.place.folder, record, known=run.attempt > 1)
+        contained("write the views", write_views, life.place.folder, record, known=run.attempt > 1)
         index.note(life.place.root, run.run_id)
+        if run._options.objective is None:
+            contained(
+                "tell the experiment's best", _standing.tell, place.root, run.experiment, run.run_id, record.metrics
+            )
     _deliver(run, life, record, wait=wait)
     run._journal.close()
     _notice(run, life, record)
@@ -172,35 +191,37 @@ def _judge(run: Run, life: Life, metrics: dict[str, Any], outcome: Outcome) -> b
     objective, direction = run._options.objective, run._options.direction
     if objective is None or direction is None or life.place.folder is None:
         return None
-    from runcard import query  # loaded when there is something to judge by
-
-    value = metrics.get(objective, _last_value(run, life, objective))
-    earlier = [
-        (found, record)
-        for record in FilesSource(life.place.root).records()
-        if record.experiment == run.experiment and record.run_id != run.run_id and record.ended_at is not None
-        if (found := query.metric_value(record, objective)) is not None
-    ]
-    is_best = outcome.status == "finished" and query.is_better(value, [found for found, _ in earlier], direction)
+    value = restore(metrics.get(objective, _last_value(run, life, objective)))
+    standing = _standing.judge(
+        life.place.root,
+        run.experiment,
+        value,
+        objective=objective,
+        direction=direction,
+        run_id=run.run_id,
+        counts=outcome.status == "finished",
+        records=FilesSource(life.place.root).records,
+    )
     if run._options.auto_decide and not life.decided and outcome.expected is None:
-        _actions.decide(run, "keep" if is_best else "discard", _reason(run, value, earlier, is_best), source="auto")
-    return is_best
+        decision = "keep" if standing.is_best else "discard"
+        _actions.decide(run, decision, _reason(run, value, standing), source="auto")
+    return standing.is_best
 
 
 def _last_value(run: Run, life: Life, name: str) -> Any:
     return life.place.record(run.run_id).metrics.get(name)
 
 
-def _reason(run: Run, value: Any, earlier: list[tuple[float, RunRecord]], is_best: bool) -> str:
-    objective, direction = run._options.objective, run._options.direction
+def _reason(run: Run, value: Any, standing: _standing.Standing) -> str:
+    """Why a run was kept or discarded by itself."""
+    objective = run._options.objective
     if not isinstance(value, (int, float)) or math.isnan(value):
         return f"no {objective} to judge by"
-    if not earlier:
-        return f"{objective} {value:.6g}, the first of {run.experiment}" if is_best else f"{objective} {value:.6g}"
-    best, record = (min if direction == "minimize" else max)(earlier, key=lambda pair: pair[0])
-    if is_best:
-        return f"{objective} {value:.6g} beats {best:.6g} ({record.short_id})"
-    return f"{objective} {value:.6g} does not beat {best:.6g} ({record.short_id})"
+    told = f"{objective} {value:.6g}"
+    if standing.best is None:
+        return f"{told}, the first of {run.experiment}"
+    verb = "beats" if standing.is_best else "does not beat"
+    return f"{told} {verb} {standing.best:.6g} ({(standing.run_id or '')[-8:]})"
 
 
 def _record(run: Run, life: Life) -> RunRecord:
@@ -237,6 +258,7 @@ def _deliver(run: Run, life: Life, record: RunRecord, *, wait: bool) -> None:
 
     delivery.finish(copy, place.journal_path)
     if not wait:
+        _finish_later[:] = [each for each in _finish_later if each[1].waiting()]  # the others have come to rest alone
         _finish_later.append((run, life))
         return
     _settle(run, life, delivered=delivery.wait(life.settings.deadline))
@@ -261,7 +283,20 @@ def settle_async(run: Run) -> None:
     """After a coroutine's wait: what a plain end does once its sinks have the record, without more waiting."""
     for entry in [each for each in _finish_later if each[0] is run]:
         _finish_later.remove(entry)
-        _settle(run, entry[1], delivered=entry[1].delivery.wait(0.0) if entry[1].delivery else True)
+        life = entry[1]
+        delivered = life.delivery is None or life.delivery.wait(life.settings.deadline, patience_s=0.0)
+        _settle(run, life, delivered=delivered)
+
+
+def _settle_rest() -> None:
+    """Coroutines that were closed could not wait for their sinks: the process does, before it exits."""
+    while _finish_later:
+        run, life = _finish_later.pop()
+        delivered = life.delivery is None or life.delivery.wait(life.settings.deadline)
+        contained("settle with the sinks", _settle, run, life, delivered=delivered)
+
+
+atexit.register(_settle_rest)
 
 
 def _settle(run: Run, life: Life, *, delivered: bool) -> None:

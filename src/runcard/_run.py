@@ -186,7 +186,8 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._close(error, wait=False)
-        await self._delivered(error)
+        if self.waits:
+            await self._delivered(error)
 
     def log(self, metrics: Mapping[str, Any] | None = None, /, *, step: float | None = None, **named: Any) -> None:
         """Record metrics of one step; when this returns, they survive ``kill -9``.
@@ -346,18 +347,19 @@ class Run:
 
     async def _delivered(self, error: BaseException | None) -> None:
         """Wait for the sinks without blocking the loop; a coroutine that is being closed cannot wait."""
-        waiting = self._life.waiting() if self._life is not None else None
-        if waiting and not isinstance(error, GeneratorExit):
-            from runcard._closing import settle_async, wait_in_loop
+        from runcard._closing import settle_async, wait_in_loop
 
-            assert self._life is not None  # it was open, to have anything to wait for
-            await wait_in_loop(waiting, self._life.settings.deadline)
+        if self._life is None or isinstance(error, GeneratorExit):
+            return
+        try:
+            await wait_in_loop(self._life.waiting(), self._life.settings.deadline)
+        finally:
             settle_async(self)
 
     @property
     def waits(self) -> bool:
-        """Whether sinks are still to be waited for."""
-        return self._life is not None and bool(self._life.waiting())
+        """Whether there are sinks that a coroutine's end has to settle with."""
+        return self._life is not None and self._life.delivery is not None
 
     def count_inner_call(self) -> None:
         """A recursion came by: one run per outermost call, the others are counted."""

@@ -223,9 +223,10 @@ def _async_generator(function: Any, spec: Options) -> Callable[..., Any]:
         __tracebackhide__ = True
         run: Any = begin(function, spec, args, kwargs) or _NoRun()
         run.step_out(run.outer)
+        argument: Any = None
         try:
             generator = function(*args, **kwargs)
-            resume, argument = generator.asend, None
+            resume = generator.asend
             while True:
                 outer = run.step_in()
                 try:
@@ -251,7 +252,11 @@ def _async_generator(function: Any, spec: Options) -> Callable[..., Any]:
             if run.waits:
                 await run._delivered(None)
         except BaseException as error:
-            run._close(error, wait=False)
+            # asyncio cancels the closing of what was dropped when the loop ends: no cancellation of the work itself.
+            dropped = error is argument and type(error).__name__ == "CancelledError"
+            run._close(None if dropped else error, wait=False)
+            if run.waits:
+                await run._delivered(error)
             raise
 
     return tracked_call

@@ -58,10 +58,14 @@ class Delivery:
             courier.put(ticket)
             self._tickets.append((courier, ticket))
 
-    def wait(self, deadline_s: float) -> bool:
+    def wait(self, deadline_s: float, *, patience_s: float | None = None) -> bool:
         """Wait until every sink has the record or the deadline is spent; return whether all have it.
 
         The deadline is one budget for all sinks and all runs of the process that had to be waited for in vain.
+
+        Args:
+            deadline_s: The budget.
+            patience_s: How long to wait here, when the deadline was waited for elsewhere, as in a coroutine's loop.
         """
         done = True
         for courier, ticket in self._tickets:
@@ -69,7 +73,7 @@ class Delivery:
                 done = done and ticket.done.is_set()
                 continue
             began = time.monotonic()
-            patience = max(0.0, deadline_s - _spent["s"])
+            patience = max(0.0, deadline_s - _spent["s"]) if patience_s is None else patience_s
             if not ticket.done.wait(patience):
                 courier.aside = True
                 _spent["s"] += time.monotonic() - began
@@ -85,7 +89,7 @@ class Delivery:
     @property
     def tickets(self) -> list[threading.Event]:
         """What is set once each sink has the record, for a coroutine that waits without blocking its loop."""
-        return [ticket.done for courier, ticket in self._tickets if not courier.aside]
+        return [ticket.done for courier, ticket in self._tickets if not courier.aside and not ticket.done.is_set()]
 
 
 class _Ticket:
