@@ -999,3 +999,57 @@ def test_a_record_from_a_store_by_its_folder(store):
     with run("place") as r:
         pass
     assert open_store(r.root).get(str(r.folder)).run_id == r.run_id
+
+
+def test_an_artifact_that_cannot_be_read_costs_itself_alone(store, monkeypatch):
+    """When hashing fails, the run still ends, with its other artifacts and its views."""
+    from runcard import _actions
+
+    describe = _actions.describe
+
+    def failing(path, **options):
+        if path.name == "bad":
+            raise PermissionError(13, "no")
+        return describe(path, **options)
+
+    monkeypatch.setattr(_actions, "describe", failing)
+    with run("files") as r:
+        r.artifact_path("bad").write_bytes(b"1")
+        r.artifact_path("good").write_bytes(b"2")
+        with pytest.warns(RuncardWarning, match="record the artifact bad"):
+            r.end()
+    record = only(store)
+    assert (record.status, [found.path for found in record.artifacts]) == ("finished", ["artifacts/good"])
+    assert (Path(r.folder) / "card.md").is_file()
+
+
+def test_a_run_ends_whatever_fails_at_its_end(store, monkeypatch):
+    """When our own code fails before the end event, a last word is written all the same: it never reads crashed."""
+    from runcard import _closing
+
+    monkeypatch.setattr(_closing, "_write_end", lambda *_: 1 / 0)
+    with pytest.warns(RuncardWarning, match="could not be ended well"), run("broken") as r:
+        r.log(x=1.0)
+    record = only(store)
+    assert (record.status, record.metrics) == ("finished", {"x": 1.0})
+    assert "RUNCARD_PARENT" not in os.environ
+
+
+def test_a_strict_run_that_raises_at_its_end_has_ended(store):
+    """Under strict the warning is raised, and the record still has its end."""
+    configure(strict=True)
+    with pytest.raises(runcard.RuncardError, match="is a link"), run("strict") as r:
+        r.artifact_path("model.pt").symlink_to("/nowhere")
+    assert only(store).status == "finished"
+
+
+def test_a_folder_removed_during_the_run(store):
+    """When someone deletes the run's folder, the user's block goes on and ends as it would."""
+    import shutil
+
+    with pytest.warns(RuncardWarning) as said, run("removed") as r:  # noqa: PT031 - one block of a user
+        shutil.rmtree(r.folder)
+        r.log(x=1.0)
+        r.note("still here")
+    assert r.status == "finished"
+    assert len(said) <= 3

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from runcard._files import checked_name, inside, temporary_path
 from runcard.capture.inputs import describe
-from runcard.errors import warn
+from runcard.errors import contained, warn
 from runcard.values import config_hash, plain, plain_text
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def record_pending(run: Run) -> None:
         if path.is_symlink():  # it could lead anywhere, and its target may change after this run
             _refuse(run, f"the artifact {name!r} is a link, which is not followed; write the file itself")
         elif path.exists():
-            _record_tree(run, name, path, transient)
+            contained(f"record the artifact {name}", _record_tree, run, name, path, transient)
 
 
 def log_input(run: Run, path: Any) -> None:
