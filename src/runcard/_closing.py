@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from runcard import _actions, _current, _pulse, _standing, index
 from runcard._outcome import Outcome, outcome_of
 from runcard.errors import contained, describe, is_strict, warn
+from runcard.events import restore
 from runcard.journal import Journal
 from runcard.locks import locked
 from runcard.record import History, RunRecord, Status
@@ -215,7 +216,7 @@ def _last_value(run: Run, life: Life, name: str) -> Any:
 def _reason(run: Run, value: Any, standing: _standing.Standing) -> str:
     """Why a run was kept or discarded by itself."""
     objective = run._options.objective
-    if not isinstance(value, (int, float)) or math.isnan(value):
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
         return f"no {objective} to judge by"
     told = f"{objective} {value:.6g}"
     if standing.best is None:

@@ -101,11 +101,11 @@ def _add_git(environment: dict[str, Any], files: dict[str, bytes], code: Path | 
         edited = source.edited_since_import(home)
         if edited:
             state = {**state, "state": "edited", "edited": edited[:100], "incomplete": True}
-        environment["git"] = state
+        environment["git"] = redactor.tree(state)[0]  # a branch's name, a path: nothing is exempt
         if patch:
             files["diff.patch"] = patch
     if cwd_root is not None and cwd_root != home:
-        environment["git_cwd"] = {**git.capture(cwd_root, redactor).state, "patch": None}
+        environment["git_cwd"] = redactor.tree({**git.capture(cwd_root, redactor).state, "patch": None})[0]
 
 
 def _add_packages(environment: dict[str, Any], files: dict[str, bytes], redactor: Redactor) -> None:
