@@ -55,7 +55,7 @@ def array(value: Any, names: tuple[str, ...], walk: Walk, path: str, depth: int)
         walk.exact = False
     else:
         told["values"] = values
-    walk.types[path] = names[0]
+    walk.note(path, names[0])
     before = dict(walk.types)
     told = {key: walk.value(part, path, min(depth, 4)) for key, part in told.items()}
     walk.types.clear()

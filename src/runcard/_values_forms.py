@@ -24,17 +24,17 @@ def form(value: Any, names: tuple[str, ...], walk: Walk, path: str, depth: int) 
                 raise
             except BaseException:  # a subclass with code of its own: not to become the user's
                 return MISSING
-            walk.types[path] = names[0]
+            walk.note(path, names[0])
             return walk.value(text, path, depth)
         if name in _BYTES:
-            walk.types[path] = names[0]
+            walk.note(path, names[0])
             return _bytes(value, walk)
         if name in _NAMED:
             return _name(value, name, walk, path)
     if "functools:partial" in names:
         base = sys.modules["functools"].partial
         parts = {part: getattr(base, part).__get__(value) for part in ("func", "args", "keywords")}
-        walk.types[path] = "functools:partial"
+        walk.note(path, "functools:partial")
         return walk.value(parts, path, depth)
     from runcard._values_arrays import array
 
@@ -58,7 +58,7 @@ def _bytes(value: Any, walk: Walk) -> dict[str, Any]:
 
 def _name(value: Any, kind: str, walk: Walk, path: str) -> Any:
     """A function, class or module as ``module:qualname``; what cannot be found by its name is only summarised."""
-    walk.types[path] = kind
+    walk.note(path, kind)
     if kind == "builtins:module":
         text = instance_dict(value).get("__name__")
         found = text if type(text) is str else "unknown"
@@ -98,9 +98,9 @@ def _moment(value: Any) -> str:
     zone = getattr(value, "tzinfo", None)
     if zone is not None and name_of(type(zone)).partition(":")[0].partition(".")[0] not in _ZONES:
         raise TypeError("a time zone of unknown make")
-    base = sys.modules["datetime"]
-    for kind in (base.datetime, base.date, base.time):
-        if kind in type.__dict__["__mro__"].__get__(type(value)):
+    module = sys.modules["datetime"]
+    for kind in (module.datetime, module.date, module.time):
+        if any(base is kind for base in type.__dict__["__mro__"].__get__(type(value))):
             return str(kind.isoformat(value))
     raise TypeError("no moment")
 

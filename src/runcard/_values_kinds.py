@@ -133,7 +133,11 @@ def cut_text(text: str, limit: int) -> str:
         return text
     head = text[:limit]
     data = head.encode("utf-8", "surrogatepass")
-    return head if len(data) <= limit else data[:limit].decode("utf-8", "ignore").encode("utf-8", "ignore").decode()
+    if len(data) <= limit:
+        return head
+    while limit and data[limit] & 0xC0 == 0x80:  # inside a character
+        limit -= 1
+    return data[:limit].decode("utf-8", "surrogatepass")
 
 
 def text_of(key: object) -> str | None:

@@ -27,7 +27,7 @@ def _value(node: Any, depth: int) -> Any:
     """What a node holds: a container, or a value with its references replaced."""
     own = instance_dict(node)
     raw = own.get("_val") if "_val" in own else own.get("_content")
-    if type(raw) in (dict, list) and "_content" in own:
+    if "_content" in own and (type(raw) is dict or type(raw) is list):
         return node
     if type(raw) is not str or "${" not in raw:
         return raw
@@ -40,7 +40,8 @@ def _value(node: Any, depth: int) -> Any:
 
     def written(match: re.Match[str]) -> str:
         found = _follow(node, match[1], depth)
-        return str(found) if type(found) in (str, int, float, bool) else match[0]
+        kind = type(found)
+        return str(found) if kind is str or kind is int or kind is float or kind is bool else match[0]
 
     return _REFERENCE.sub(written, raw)
 

@@ -78,17 +78,23 @@ class Walk:
         self.left -= 40
         return {what: told}
 
+    def note(self, path: str, kind: str) -> None:
+        """Note the type of what stands at a path."""
+        if path not in self.types:
+            self.left -= len(path) + len(kind) + 8
+        self.types[path] = kind
+
     def _other(self, value: Any, kind: type, path: str, depth: int) -> Any:
         names = names_of(kind)
         families = kinds_of(kind)
         if "secret" in families:
-            self.types[path] = names[0]
+            self.note(path, names[0])
             return HIDDEN
         if "untouched" in families:
             return self.summary(value)
         if "enum:Enum" in names:
             found = self.value(instance_dict(value).get("_value_"), path, depth)
-            self.types[path] = names[0]
+            self.note(path, names[0])
             return found
         parts = members(value)
         if parts is not None:
@@ -101,7 +107,7 @@ class Walk:
         for base in ("builtins:list", "builtins:tuple", "builtins:set", "builtins:frozenset", "collections:deque"):
             if base in names:
                 found = self._container(value, _BUILTIN.get(base) or sys.modules["collections"].deque, path, depth)
-                self.types[path] = names[0]
+                self.note(path, names[0])
                 return found
         from runcard._values_forms import form
 
@@ -135,8 +141,7 @@ class Walk:
         self._open[identity] = path
         self.left -= 2
         if told is not None:
-            self.types[path] = told
-            self.left -= len(path) + len(told) + 8
+            self.note(path, told)
         try:
             return walk()
         except RuntimeError as error:
@@ -251,7 +256,7 @@ def members(value: object) -> dict[Any, Any] | None:
     kind = type(value)
     if kind is dict:
         return value  # type: ignore[return-value] # a dict
-    if kind in (str, int, float, bool, list, tuple, set) or value is None:
+    if value is None or kind is str or kind is int or kind is float or kind is bool or kind is list:
         return None
     names = names_of(kind)
     if "builtins:tuple" in names:

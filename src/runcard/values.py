@@ -140,7 +140,7 @@ def returned(result: object) -> tuple[dict[str, Number], object]:
 def is_config_object(value: object) -> bool:
     """Whether a value is made to hold a configuration: a dataclass, attrs, pydantic, OmegaConf, a namespace."""
     kind = type(value)
-    if kind in (dict, list, str, int, float, bool, tuple) or value is None:
+    if value is None or kind is dict or kind is str or kind is int or kind is float or kind is list:
         return False
     return bool(kinds_of(kind) & {"fields", "namespace", "omegaconf", "configdict"})
 
