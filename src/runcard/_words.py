@@ -166,6 +166,21 @@ def elide_middle(text: str, width: int) -> str:
     return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
 
 
+def wrapped(text: str, width: int, most: int) -> list[str]:
+    """A text in lines of ``width``, at spaces where there are any; the last of at most ``most`` lines is elided."""
+    lines: list[str] = []
+    rest = text
+    while rest and len(lines) < most - 1 and width_of(rest) > width:
+        cut = len(rest)
+        while width_of(rest[:cut]) > width:
+            cut -= max(1, (width_of(rest[:cut]) - width) // 2)
+        space = rest.rfind(" ", width // 2, cut + 1)
+        cut = space if space > 0 else cut
+        lines.append(rest[:cut].rstrip())
+        rest = rest[cut:].lstrip()
+    return [*lines, elide(rest, width)] if rest or not lines else lines
+
+
 def _finite(value: Any) -> float | None:
     try:
         point = float(value)

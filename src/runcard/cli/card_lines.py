@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from runcard import card
 from runcard._paths import leaves
-from runcard._words import duration, elide, elide_middle, number, plain_on_screen, setting, size, width_of
+from runcard._words import duration, elide, elide_middle, number, plain_on_screen, setting, size, width_of, wrapped
 from runcard.cli.screen import STATUS_STYLES, Column, Line, Piece, flow, table
 from runcard.record import Status
 
@@ -88,7 +88,7 @@ def _heading(record: RunRecord, siblings: Sequence[RunRecord], width: int) -> It
 
 
 def _error(record: RunRecord, width: int) -> Iterator[Line]:
-    yield from ([Piece(part, "red bold")] for part in _broken(card.error_line(record), width, 4))
+    yield from ([Piece(part, "red bold")] for part in wrapped(card.error_line(record), width, 4))
     where, line = card.error_frame(record)
     if where:
         yield [Piece(f"  at {elide_middle(where, width - 5)}", "red")]
@@ -104,7 +104,7 @@ def _reason(record: RunRecord, width: int) -> Iterator[Line]:
         if by:
             yield from _ends([], [Piece(by, "dim")], width)
         return
-    parts = _broken(f'"{plain_on_screen(record.decision_reason)}"', width, 3)
+    parts = wrapped(f'"{plain_on_screen(record.decision_reason)}"', width, 3)
     yield from ([Piece(part)] for part in parts[:-1])
     yield from _ends([Piece(parts[-1])], [Piece(by, "dim")], width)
 
@@ -217,23 +217,8 @@ def _fact(label: str, left: str, right: str, width: int) -> Iterator[Line]:
 
 
 def _wrapped(label: str, text: str, width: int, *, most: int = 6) -> Iterator[Line]:
-    for place, part in enumerate(_broken(text, width - _INDENT, most)):
+    for place, part in enumerate(wrapped(text, width - _INDENT, most)):
         yield [Piece(f"{label if place == 0 else '':<{_INDENT}}", "dim"), Piece(part)]
-
-
-def _broken(text: str, width: int, most: int) -> list[str]:
-    """A text in lines of ``width``, at spaces where there are any; the last of at most ``most`` lines is elided."""
-    lines: list[str] = []
-    rest = text
-    while rest and len(lines) < most - 1 and width_of(rest) > width:
-        cut = len(rest)
-        while width_of(rest[:cut]) > width:
-            cut -= max(1, (width_of(rest[:cut]) - width) // 2)
-        space = rest.rfind(" ", width // 2, cut + 1)
-        cut = space if space > 0 else cut
-        lines.append(rest[:cut].rstrip())
-        rest = rest[cut:].lstrip()
-    return [*lines, elide(rest, width)] if rest or not lines else lines
 
 
 def _ends(left: Line, right: Line, width: int) -> Iterator[Line]:

@@ -8,7 +8,7 @@ import click
 
 from runcard import query
 from runcard._paths import leaves
-from runcard._words import elide, number, plain_on_screen, plural, setting
+from runcard._words import elide, number, plain_on_screen, plural, setting, wrapped
 from runcard.cli import screen
 from runcard.cli.ls import verdict
 from runcard.cli.options import (
@@ -118,22 +118,7 @@ def explain_command(
     if as_json:
         screen.write_json(found.to_dict())
     else:
-        width = screen.columns()
-        headings = [Column("setting", least=10), Column("in the best"), Column("strength", right=True)]
-        headings += [Column("p", right=True), Column("evidence", least=20)]
-        rows = [
-            [
-                Piece(plain_on_screen(each.path), "bold"),
-                Piece(f"= {setting(each.value)}" if each.pattern == "value" else each.pattern),
-                Piece(f"{each.strength:.2f}"),
-                Piece(f"{each.p:.2g}"),
-                Piece(plain_on_screen(each.evidence), "dim"),
-            ]
-            for each in found.settings
-        ]
-        title = f"by {plain_on_screen(metric)}, {found.direction}, {found.at} value, {plural(found.n, 'run')}"
-        lines = [[Piece(elide(title, width or 200), "dim")], [Piece(found.message, "bold")]]
-        screen.write([*lines, *(screen.table(headings, rows, width) if rows else [])])
+        screen.write(_explained(found, screen.columns() or 120))
     if not found.enough:
         ctx.exit(1)
 
@@ -171,6 +156,21 @@ def best_command(
 
     width = min(screen.columns(80) or 80, 120)
     screen.write(card_lines(record, list(store.runs(experiment=record.experiment)), width))
+
+
+def _explained(found: query.Explanation, width: int) -> list[screen.Line]:
+    """The answer, then each setting with its evidence below."""
+    title = f"by {plain_on_screen(found.metric)}, {found.direction}, {found.at} value, {plural(found.n, 'run')}"
+    lines: list[screen.Line] = [[Piece(elide(title, width), "dim")]]
+    lines += [[Piece(part, "bold")] for part in wrapped(plain_on_screen(found.message), width, 4)]
+    for each in found.settings:
+        where = f"= {elide(setting(each.value), 30)}" if each.pattern == "value" else each.pattern
+        head = f"  {elide(plain_on_screen(each.path), max(10, width - 60))}"
+        lines.append(
+            [Piece(head, "bold"), Piece(f"  {where} in the best  strength {each.strength:.2f}  p {each.p:.2g}")]
+        )
+        lines += [[Piece(f"    {part}", "dim")] for part in wrapped(plain_on_screen(each.evidence), width - 4, 3)]
+    return lines
 
 
 def _direction(runs: Sequence[RunRecord], metric: str) -> str:
