@@ -5,9 +5,10 @@ One append-only file a writer, one line an event, one `os.write` a line::
     {"crc":"9d3c1a7e","n":4,"kind":"log","t":1764000000.25,"step":3,"metrics":{"loss":0.5}}
 
 `crc` is the CRC-32 of the rest of the line, from its second key on, with an opening brace. A line that is torn,
-damaged or doubled costs itself alone; numbers that are missing tell how many events were lost. An appender
-that finds no final newline writes one first. `os.write` hands the line to the kernel before the call returns, so
-that it survives the process; `Journal.sync` makes it survive the machine.
+damaged or doubled costs itself alone, also where its newline is lost and the next one follows on the same line;
+numbers that are missing tell how many events were lost. An appender that finds no final newline writes one first.
+`os.write` hands the line to the kernel before the call returns, so that it survives the process; `Journal.sync` makes
+it survive the machine.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 EVENT_LIMIT = 1 << 20  # bytes; `values` bounds what goes in, this is the last guard
 _LINE_LIMIT = 16 << 20  # a hostile line longer than this is not parsed
+_DEPTH_LIMIT = 100  # `values` nests 8 deep
+_RESCUES = 100  # places in a damaged line where the next event is looked for
 _dumps = orjson.dumps
 _os_write = os.write
 _HEAD = len(b'{"crc":"00000000",')
@@ -151,10 +154,14 @@ class Journal:
         return not self._torn
 
     def sync(self) -> bool:
-        """Make the file and its folder survive a power cut; False when the system could not promise it."""
+        """Make the file survive a power cut, with its name; False when the system could not promise it.
+
+        The run's folder, its store and the store itself may all be new: a name is safe when its folder was synced.
+        """
         try:
             os.fsync(self._fd)
-            sync_folder(self.path.parent)
+            for folder in self.path.absolute().parents[:3]:
+                sync_folder(folder)
         except OSError:
             return False
         return True
@@ -240,7 +247,6 @@ class Reading:
         self.path = path
         self.damaged = 0
         self.missing = 0
-        self.torn = False
 
     def __iter__(self) -> Iterator[Event]:
         seen = _Numbers()
@@ -253,10 +259,11 @@ class Reading:
             while line := file.readline(_LINE_LIMIT):
                 event = decode(line)
                 if event is None:
-                    if line.strip(b"\n\0"):
-                        self.damaged += 1
-                        self.torn = not line.endswith(b"\n")
-                elif seen.add(event["n"]):
+                    if line == b"\n":
+                        continue
+                    self.damaged += 1
+                    event = _rescued(line)
+                if event is not None and seen.add(event["n"]):
                     yield event
         self.missing = max(0, seen.missing - self.damaged)
 
@@ -289,19 +296,47 @@ class _Numbers:
 
 
 def decode(line: bytes) -> Event | None:
-    """The event of one line, None when the line is torn, damaged or no event."""
-    if line[:8] != b'{"crc":"' or line[-1:] != b"\n":
+    """The event of one line, None when the line is torn, damaged or no event. It may lack its newline, nothing else."""
+    body = b"{" + (line[_HEAD:-1] if line[-1:] == b"\n" else line[_HEAD:])
+    if line[:_HEAD] != b'{"crc":"%08x",' % crc32(body):
         return None
-    body = b"{" + line[_HEAD:-1]
     try:
-        if int(line[8:16], 16) != crc32(body):
-            return None
         event = orjson.loads(body)
     except ValueError:
         return None
     if type(event) is not dict or type(event.get("n")) is not int or type(event.get("kind")) is not str:
         return None
+    if body.count(b"{") + body.count(b"[") > _DEPTH_LIMIT and _is_deep(event):
+        return None
     return restore(event) if b'{"$' in body else event
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether a value is nested so deeply, by no writer of ours, that walking it may use up the stack."""
+    level = [value]
+    for _ in range(_DEPTH_LIMIT):
+        level = [
+            item
+            for each in level
+            for item in (each.values() if type(each) is dict else each)
+            if type(item) in (dict, list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _rescued(line: bytes) -> Event | None:
+    """The whole event at the end of a line whose beginning is damaged, such as one that lost the newline before it."""
+    at = 0
+    for _ in range(_RESCUES):
+        at = line.find(b'{"crc":"', at + 1)
+        if at < 0:
+            break
+        event = decode(line[at:])
+        if event is not None:
+            return event
+    return None
 
 
 def writers(folder: Path) -> dict[str, Path]:
@@ -331,9 +366,11 @@ def last_events(path: Path, *, first: bool = False, limit: int = 1 << 16) -> lis
 
 def _where_it_ends(path: Path) -> tuple[int, bool]:
     """The number after the last event of a journal, and whether its last line lacks its newline."""
-    number = 0
-    for event in Reading(path):
-        number = max(number, event["n"] + 1)
+    number = damaged = 0
+    reading = Reading(path)
+    for event in reading:
+        number, damaged = max(number, event["n"] + 1), reading.damaged
     with path.open("rb") as file:
         file.seek(-1, os.SEEK_END)
-        return number, file.read(1) != b"\n"
+        # Damaged lines at the end had numbers too, which sinks may know by now.
+        return number + reading.damaged - damaged, file.read(1) != b"\n"
