@@ -89,9 +89,7 @@ def _running(store: Store) -> str:
     return running[0].run_id
 
 
-def _follow(
-    store: Store, run_id: str, *, interval: float, once: bool, pause: Callable[[float], None] = time.sleep
-) -> RunRecord:
+def _follow(store: Store, run_id: str, *, interval: float, once: bool) -> RunRecord:
     """Draw until the run ends: over the earlier picture on a terminal, else a line whenever something came."""
     record = store.get(run_id)
     moving = screen.is_terminal() and not once
