@@ -152,7 +152,17 @@ def test_an_appender_begins_a_line_of_its_own_after_a_torn_one(tmp_path):
     assert late.append({"kind": "note", "text": "late"})
     late.close()
     assert read(path) == ([*logged(2), {"kind": "note", "text": "late"}], 1, 0)
+    assert decode(path.read_bytes().splitlines()[-1])["text"] == "late"
     assert [event["n"] for event in Reading(path)] == [0, 1, 3]
+
+
+def test_zeros_in_the_place_of_lines_are_damage(tmp_path):
+    """A power cut may leave a file's length without its content: that is told, at the end of the file as well."""
+    path = written(tmp_path / "journal.jsonl", logged(4))
+    whole = path.read_bytes()
+    end = whole.index(b"\n", whole.index(b"\n") + 1) + 1
+    path.write_bytes(whole[:end] + bytes(len(whole) - end))
+    assert read(path) == (logged(2), 1, 0)
 
 
 def test_doubled_lines_count_once(tmp_path):
