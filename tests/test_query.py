@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runcard._paths import join, leaves, look_up, parts
+from runcard._paths import leaves, look_up, parts
 from runcard._replicates import student_t
 from runcard.errors import QueryError, SettingError
 from runcard.query import aggregate, explain, rank_groups, select, sort_key, sort_records
 from runcard.record import Fields, RunRecord, Status, as_fields
+from runcard.values import path_join
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -135,7 +136,7 @@ def test_every_leaf_is_found_by_its_path(tree):
 def test_paths_read_as_written():
     """The path syntax: dots, indexes, quotes where a name needs them."""
     assert parts("a.b[0].c") == ("a", "b", 0, "c")
-    assert join(join("a", "x.y"), 3) == 'a["x.y"][3]'
+    assert path_join(path_join("a", "x.y"), 3) == 'a["x.y"][3]'
     assert parts("a..b") is None
     assert parts(".a") is None
 

@@ -225,7 +225,7 @@ _atoms = st.sampled_from(
 _expressions = st.recursive(
     _atoms,
     lambda inner: st.one_of(
-        st.builds("({} {} {})".format, inner, st.sampled_from("+ - * / // % **".split()), inner),
+        st.builds("({} {} {})".format, inner, st.sampled_from(["+", "-", "*", "/", "//", "%", "**"]), inner),
         st.builds("({} {} {})".format, inner, st.sampled_from(["<", "==", "!=", ">=", "in", "not in"]), inner),
         st.builds("({} {} {})".format, inner, st.sampled_from(["and", "or"]), inner),
         st.builds("(not {})".format, inner),

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from runcard._patches import patch_of, patches_diff
-from runcard._paths import MISSING, is_branch, join, leaves
+from runcard._paths import MISSING, is_branch, leaves
 from runcard.events import mark
+from runcard.values import path_join
 
 if TYPE_CHECKING:
     from runcard.record import RunRecord
@@ -180,10 +181,10 @@ def _changes(old: Any, new: Any, path: str) -> Iterator[Change]:
     """The leaves that differ between two nested values."""
     if _is_open(old) and _is_open(new):
         for key in {**old, **new}:
-            yield from _changes(old.get(key, MISSING), new.get(key, MISSING), join(path, key))
+            yield from _changes(old.get(key, MISSING), new.get(key, MISSING), path_join(path, key))
     elif _is_list_of_branches(old) and _is_list_of_branches(new) and len(old) == len(new):
         for index, (before, after) in enumerate(zip(old, new, strict=True)):
-            yield from _changes(before, after, join(path, index))
+            yield from _changes(before, after, path_join(path, index))
     elif old is MISSING:
         yield from (Change(place, None, value, "added") for place, value in leaves(new, path))
     elif new is MISSING:

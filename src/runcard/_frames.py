@@ -116,7 +116,7 @@ def typed(values: list[Any], kind: str | None = None) -> Column:
     return Column(kind, values)
 
 
-def export(runs: Iterable[RunRecord], format: str, target: str | Path | IO[Any]) -> None:
+def export(runs: Iterable[RunRecord], format: str, target: str | Path | IO[Any]) -> None:  # noqa: A002 - as --format
     """Write runs to a file.
 
     Args:

@@ -120,6 +120,8 @@ def _items(
 def _newest_first(items: list[Item]) -> list[Item]:
     whens: list[str] = []
     last: Table | None = None
+    starts: Any = ()
+    ids: list[str] = []
     for item in items:
         if isinstance(item, RunRecord):
             started, run_id = item.started_at.isoformat() if item.started_at else None, item.run_id

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from runcard.errors import QueryError
+from runcard.values import path_join
 
 
 class Missing:
@@ -82,7 +83,7 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, value
         return
     for key, item in value.items():
-        place = join(path, key)
+        place = path_join(path, key)
         if isinstance(item, Mapping):
             yield from leaves(item, place)
         else:
@@ -97,17 +98,6 @@ def is_branch(value: Any) -> bool:
     return not (isinstance(first, str) and first.startswith("$") and not first.startswith("$$"))
 
 
-def join(path: str, key: Any) -> str:
-    """The path of what ``path`` holds under ``key``."""
-    if type(key) is int:
-        return f"{path}[{key}]"
-    text = str(key)
-    if text and not _ODD.search(text):
-        return f"{path}.{text}" if path else text
-    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'{path}["{quoted}"]'
-
-
 def is_seed(path: str) -> bool:
     """Whether a setting is a seed: the last name of its path ends in ``seed`` or ``random_state``."""
     steps = [step for step in parts(path) or (path,) if isinstance(step, str)]
@@ -119,7 +109,6 @@ def bad_path(path: str) -> QueryError:
     return QueryError(f'{path!r} is no path; write a.b, a[0], or a["x.y"] for names with dots, slashes or spaces')
 
 
-_ODD = re.compile(r"""[.\[\]"'\\\s]""")
 _PATH_MARK = re.compile(r"[.\[]")
 _STEP = re.compile(
     r"""\[(?P<index>-?\d+)\] | \[(?:"(?P<quoted>(?:[^"\\]|\\.)*)")\] | (?P<dot>\.)?(?P<name>[^.\[\]"]+)""", re.VERBOSE

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runcard._paths import MISSING, is_seed, join, leaves, look_up, parts
+from runcard._paths import MISSING, is_seed, leaves, look_up, parts
 from runcard._ranking import At, check_at, is_result, metric_value, sign_of
 from runcard._selecting import sort_key
 from runcard.errors import QueryError
 from runcard.events import mark
+from runcard.values import path_join
 
 if TYPE_CHECKING:
     from runcard.record import RunRecord
@@ -190,7 +191,7 @@ def _leaves_of_lists(value: Any, path: str) -> Iterable[tuple[str, Any]]:
     for place, leaf in leaves(value, path) if value or path else ():
         if isinstance(leaf, list) and any(isinstance(item, Mapping) for item in leaf):
             for index, item in enumerate(leaf):
-                yield from _leaves_of_lists(item, join(place, index))
+                yield from _leaves_of_lists(item, path_join(place, index))
         else:
             yield place, leaf
 
