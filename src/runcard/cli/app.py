@@ -37,7 +37,10 @@ COMMANDS = {
     "rm": ("runcard.cli.space", "Remove runs for good."),
     "du": ("runcard.cli.space", "How much space runs take."),
     "watch": ("runcard.cli.watch", "Follow a run while it goes on."),
-    # others, a line each: import sync rerun verify restore code who doctor
+    "verify": ("runcard.cli.rerun", "Check a run's files against its record."),
+    "restore": ("runcard.cli.rerun", "Write the code of a run into a folder."),
+    "code": ("runcard.cli.rerun", "What differs between a run's code and now."),
+    # others, a line each: import sync doctor
 }
 
 _EPILOG = """\b

@@ -1,0 +1,392 @@
+"""The code of a run, built again: its commit, with its uncommitted changes, in a folder of its own.
+
+Nothing is written into the user's repository, nor is its configuration read: a git folder of ours sees the
+objects of the repository that has the commit. The patch goes into an index, never straight onto the disk, and the
+index is then written into an empty folder. So neither a path that leaves the folder nor a link in the way can
+lead a record from elsewhere outside: git refuses such names in an index, and an index cannot hold a link and a
+file below it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from runcard.capture.git_program import Git, NoAnswer
+from runcard.capture.repository import common_dir_of, git_dir_of, is_bare, repository_of
+from runcard.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from runcard.record import RunRecord
+
+PATCH_LIMIT = 64 << 20  # bytes; what a capture writes stays below 10 MB
+_FETCH_S = 600.0
+
+
+class CannotRebuildError(StoreError):
+    """The code of a run cannot be had again; the message says why."""
+
+
+class Tree(NamedTuple):
+    """Code built again.
+
+    Attributes:
+        path: The folder.
+        commit: The commit; None for the code of a repository that had none yet.
+        source: Where the commit came from: a folder, or a remote's URL.
+        patch_bytes: The size of the uncommitted changes on top.
+        missing: What the folder lacks, each a mapping with ``path`` and ``why``.
+    """
+
+    path: Path
+    commit: str | None
+    source: str
+    patch_bytes: int
+    missing: list[dict[str, str]]
+
+
+def build_tree(
+    record: RunRecord, target: Path, *, repository: str | os.PathLike[str] | None = None, with_git: bool = False
+) -> Tree:
+    """Build the code of a run in an empty or new folder.
+
+    Args:
+        record: The run.
+        target: Where; its parent has to exist.
+        repository: A folder or URL that has the commit; by default the recorded folder, the repository of the
+            working directory, and the recorded remote are tried, in this order.
+        with_git: Leave a ``.git`` in the folder, at the commit, so that the code can tell its own state.
+
+    Raises:
+        CannotRebuildError: When the commit cannot be found, or the patch cannot be read or applied.
+    """
+    git = code_of(record)
+    commit, patch = commit_of(git), read_patch(record)
+    if commit is None and git.get("state") != "no-commits":
+        raise CannotRebuildError(why_no_commit(git))
+    make_empty(target)
+    with Objects(commit) as objects:
+        source = "the patch alone"
+        if commit is not None:
+            source = objects.find(record, repository)
+        missing = objects.write(commit, patch, target)
+        missing += left_out(git)
+        if with_git:
+            objects.leave_in(target, commit, git.get("remote"))
+    return Tree(target, commit, source, len(patch), missing)
+
+
+def code_of(record: RunRecord) -> dict[str, object]:
+    """The record's ``environment.git``; empty when there is none."""
+    git = record.environment.get("git")
+    return git if isinstance(git, dict) else {}
+
+
+def left_out(git: dict[str, object]) -> list[dict[str, str]]:
+    """What the record says that its patch lacks: ``path`` and ``why`` of each."""
+    entries = git.get("left_out")
+    listed = entries if isinstance(entries, list) else []
+    return [{"path": str(e.get("path")), "why": str(e.get("why"))} for e in listed if isinstance(e, dict)]
+
+
+def commit_of(git: dict[str, object]) -> str | None:
+    """The recorded commit, when it has a commit's form."""
+    commit = git.get("commit")
+    return commit if isinstance(commit, str) and _COMMIT.fullmatch(commit) else None
+
+
+def why_no_commit(git: dict[str, object]) -> str:
+    """Why there is no code to build, in words."""
+    state = git.get("state")
+    if not git:
+        return "the record has no code: git was not captured"
+    if state == "no-repository":
+        return "the code lay in no git repository"
+    return f"the record names no commit (git: {state})"
+
+
+def read_patch(record: RunRecord) -> bytes:
+    """The recorded uncommitted changes; empty when there were none.
+
+    Raises:
+        CannotRebuildError: When the file is missing, too large, or no longer what was recorded.
+    """
+    git = code_of(record)
+    if not git.get("patch"):
+        return b""
+    if record.folder is None:
+        raise CannotRebuildError("the uncommitted changes lie in the run's folder, which is not here")
+    path = Path(record.folder) / "diff.patch"  # the one name there is, whatever the record says
+    try:
+        if path.is_symlink() or not path.is_file():
+            raise CannotRebuildError(f"{path} is missing: the uncommitted changes cannot be had")
+        if path.stat().st_size > PATCH_LIMIT:
+            raise CannotRebuildError(f"{path} is larger than any recorded patch")
+        content = path.read_bytes()
+    except OSError as error:
+        raise CannotRebuildError(f"{path} cannot be read: {error}") from error
+    digest = git.get("patch_sha256")
+    if digest and hashlib.sha256(content).hexdigest() != digest:
+        raise CannotRebuildError(f"{path} is not the patch that was recorded: its hash differs")
+    return content
+
+
+def make_empty(target: Path) -> None:
+    """Make a folder, or see that the one there is empty.
+
+    Raises:
+        CannotRebuildError: When there is something in it, or it cannot be made.
+    """
+    try:
+        if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
+            raise CannotRebuildError(f"{target} is not an empty folder; name one that is, or that is not there yet")
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotRebuildError(f"{target} cannot be made: {error}") from error
+
+
+def places(record: RunRecord, repository: str | os.PathLike[str] | None = None) -> Iterator[str]:
+    """Where the commit may be had, most likely first: folders and URLs."""
+    if repository is not None:
+        yield os.fspath(repository)
+        return
+    git = code_of(record)
+    root, remote = git.get("root"), git.get("remote")
+    if isinstance(root, str) and os.path.isabs(root):
+        yield root
+    try:
+        here = repository_of(Path.cwd())
+    except OSError:
+        here = None
+    if here is not None and str(here) != root:
+        yield str(here)
+    if isinstance(remote, str) and remote:
+        yield remote
+
+
+def objects_folder(place: str) -> Path | None:
+    """The folder of git's objects of a repository on this machine; None for anything else."""
+    text = place.removeprefix("file://")
+    if not os.path.isabs(text):
+        text = os.path.abspath(text) if os.path.isdir(text) else ""
+    if not text:
+        return None
+    root = Path(text)
+    try:
+        if is_bare(text):
+            return root / "objects"
+        git_dir = git_dir_of(root)
+        folder = common_dir_of(git_dir) / "objects" if git_dir is not None else None
+        return folder.resolve() if folder is not None and folder.is_dir() else None
+    except OSError:
+        return None
+
+
+class Objects:
+    """A git folder of our own, in a temporary folder, that sees the objects of another repository.
+
+    Use it in a ``with`` block; it is gone afterwards.
+    """
+
+    def __init__(self, commit: str | None, folder: Path | None = None) -> None:
+        """Make it.
+
+        Args:
+            commit: The commit that is wanted; its length tells the kind of hash.
+            folder: Where to make it; by default below the system's temporary folder.
+
+        Raises:
+            CannotRebuildError: When there is no git.
+        """
+        self._commit = commit
+        self._scratch = Path(tempfile.mkdtemp(prefix="runcard-git-", dir=folder))
+        self.folder = self._scratch / "git"
+        self.git = Git(self._scratch, time.monotonic() + _FETCH_S)
+        self.git.environment["GIT_LFS_SKIP_SMUDGE"] = "1"  # its contents are not in the repository; pointers come
+        self.git.environment["GIT_DIR"] = str(self.folder)
+        try:
+            self.git.find()
+            kind = ("--object-format=sha256",) if commit is not None and len(commit) == 64 else ()
+            self.git.run("init", "--quiet", "--bare", "--template=", *kind)
+        except NoAnswer as failure:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            raise CannotRebuildError(f"git is needed and does not answer ({failure.word}) {failure.message}") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def find(self, record: RunRecord, repository: str | os.PathLike[str] | None = None, *, fetch: bool = True) -> str:
+        """See to it that the commit is at hand; where it came from.
+
+        Args:
+            record: The run, for the places where it may be.
+            repository: One place to look instead.
+            fetch: Whether a remote that is not on this machine may be asked.
+
+        Raises:
+            CannotRebuildError: With every place that was tried.
+        """
+        assert self._commit is not None
+        tried = []
+        for place in places(record, repository):
+            folder = objects_folder(place)
+            if folder is not None:
+                if self._sees(folder):
+                    return place
+                tried.append(f"{place} has it not")
+            elif not _is_remote(place):
+                tried.append(f"{place} is no repository here")
+            elif not fetch or (why := self._fetch(place)) is None:
+                return place
+            else:
+                tried.append(f"{place}: {why}")
+        told = "; ".join(tried) or "no place is known where it could be"
+        raise CannotRebuildError(f"the commit {self._commit[:12]} cannot be found: {told}")
+
+    def write(self, commit: str | None, patch: bytes, target: Path) -> list[dict[str, str]]:
+        """Write a commit with a patch on top into an empty folder; what is missing in it.
+
+        Raises:
+            CannotRebuildError: When the patch does not apply, or objects are missing.
+        """
+        index = self.index(commit, patch)
+        env = {"GIT_INDEX_FILE": index, "GIT_WORK_TREE": str(target)}
+        try:
+            self.git.run("checkout-index", "--all", "--force", "--quiet", env=env)
+            links = self._submodules(index)
+        except NoAnswer as failure:
+            raise CannotRebuildError(f"the code could not be written: {failure.message or failure.word}") from None
+        return [{"path": path, "why": "a submodule, at the commit " + at} for path, at in links]
+
+    def index(self, commit: str | None, patch: bytes, name: str = "index") -> str:
+        """An index that holds a commit with a patch on top; the path of its file.
+
+        Raises:
+            CannotRebuildError: When the commit's objects are missing, or the patch does not apply.
+        """
+        check_patch(patch)
+        path = str(self._scratch / name)
+        env = {"GIT_INDEX_FILE": path, "GIT_WORK_TREE": str(self._scratch)}
+        try:
+            self.git.run("read-tree", *((commit,) if commit is not None else ("--empty",)), env=env)
+        except NoAnswer as failure:
+            raise CannotRebuildError(f"the commit cannot be read: {failure.message or failure.word}") from None
+        if patch:
+            try:
+                self.git.run("apply", "--cached", "--whitespace=nowarn", "-", given=patch, env=env)
+            except NoAnswer as failure:
+                raise CannotRebuildError(f"the recorded changes do not apply: {failure.message}") from None
+        return path
+
+    def leave_in(self, target: Path, commit: str | None, remote: object) -> None:
+        """Move this git folder into a working tree, at the commit."""
+        git_dir = target / ".git"
+        try:
+            self.git.run("config", "core.bare", "false")
+            if isinstance(remote, str) and _is_remote(remote):
+                self.git.run("config", "remote.origin.url", remote)
+            if commit is not None:
+                self.git.run("update-ref", "--no-deref", "HEAD", commit)
+            shutil.move(self.folder, git_dir)
+            self.git.environment["GIT_DIR"] = str(git_dir)
+            env = {"GIT_WORK_TREE": str(target)}
+            if commit is not None:
+                self.git.run("read-tree", commit, env=env)
+                self.git.run("update-index", "-q", "--refresh", env=env)
+        except NoAnswer:
+            pass  # "needs update" of changed files, or a folder without its history: the code itself is there
+
+    def _sees(self, objects: Path) -> bool:
+        """Look into a repository's objects; whether the commit is there, with all its files."""
+        if "\n" in str(objects):
+            return False
+        alternates = self.folder / "objects" / "info" / "alternates"
+        alternates.parent.mkdir(exist_ok=True)
+        alternates.write_text(f"{objects}\n", "utf-8", "surrogateescape")
+        try:
+            self.git.run("cat-file", "-e", f"{self._commit}^{{tree}}")
+        except NoAnswer:
+            alternates.unlink()
+            return False
+        return True
+
+    def _fetch(self, url: str) -> str | None:
+        """Fetch the commit from a remote: alone where the server allows it, else with all branches; else why not."""
+        env = {"GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh"}
+        assert self._commit is not None
+        why = ""
+        for wanted in (("--depth=1", url, self._commit), (url, "+refs/*:refs/fetched/*")):
+            try:
+                self.git.run("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", *wanted, env=env)
+                self.git.run("cat-file", "-e", f"{self._commit}^{{tree}}")
+            except NoAnswer as failure:
+                why = failure.message or failure.word
+            else:
+                return None
+        return why
+
+    def _submodules(self, index: str) -> list[tuple[str, str]]:
+        """The submodules of an index: (path, commit)."""
+        listed = self.git.run("ls-files", "--stage", "-z", env={"GIT_INDEX_FILE": index})
+        links = (entry for entry in listed.split(b"\0") if entry.startswith(b"160000 "))
+        told = (entry.partition(b"\t") for entry in links)
+        return [(os.fsdecode(path), head.split()[1].decode("ascii")) for head, _, path in told]
+
+
+def check_patch(patch: bytes) -> None:
+    """Refuse a patch whose paths leave the folder, before git sees it, which would refuse it too.
+
+    Raises:
+        CannotRebuildError: For ``..``, absolute paths and paths into ``.git``.
+    """
+    in_header = True
+    for line in patch.splitlines():
+        if line.startswith(b"diff --git "):
+            in_header = True
+        elif line.startswith((b"@@ ", b"GIT binary patch")):
+            in_header = False  # from here on the lines are content
+        found = _PATH.match(line) if in_header else None
+        if found is None or found[1] == b"/dev/null":
+            continue
+        path = _unquoted(found[1])
+        parts = re.split(rb"[/\\]", path)
+        hidden = any(part.rstrip(b" .").lower() in (b".git", b"git~1") for part in parts)
+        if path.startswith((b"/", b"\\")) or b".." in parts or hidden or re.match(rb"[A-Za-z]:[/\\]", path):
+            raise CannotRebuildError(f"the patch names a path outside of the code, {path[:80]!r}: it is not applied")
+
+
+def _unquoted(raw: bytes) -> bytes:
+    """A path of a patch's header: without its quotes, escapes and the ``a/`` or ``b/`` in front."""
+    path = raw.rstrip(b"\t\r\n")
+    if path.startswith(b'"') and path.endswith(b'"'):
+        path = re.sub(
+            rb"\\([0-7]{3}|.)",
+            lambda found: bytes([int(found[1], 8) & 255]) if found[1].isdigit() else found[1],
+            path[1:-1],
+        )
+    return path[2:] if path[:2] in (b"a/", b"b/") else path
+
+
+def _is_remote(url: str) -> bool:
+    """Whether git may be given the URL: no option, no transport that is a program."""
+    if url.startswith("-") or any(ord(character) < 33 for character in url) or "::" in url:
+        return False
+    return bool(re.match(r"(?:https?|git|ssh|file)://[^-]|(?:[\w.]+@)?[\w][\w.-]*:[^:]", url))
+
+
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_PATH = re.compile(rb"(?:rename from|rename to|copy from|copy to|---|\+\+\+) (.+)")
