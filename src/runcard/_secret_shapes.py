@@ -112,12 +112,12 @@ def _value(text: str, match: re.Match[str], secret: int, code: bool) -> tuple[in
             return None
         start, end = bare.span("value")
     value = text[start:end]
-    if value.startswith(REDACTED) or is_placeholder(value):
+    if text.startswith(REDACTED, start) or is_placeholder(value):
         return None
     if secret < PASSWORD and _NUMBER.fullmatch(value):
         return None
     if match["query"] is not None:
-        return (start, end) if level(match["query"]) or len(value) >= 16 else None
+        return (start, end) if len(value) >= 16 or match["query"][:2].lower() == "x-" else None
     if code:
         plausible = _plausible_in_code(value, match, secret, quoted is not None)
     elif match["sep"] is None:
@@ -314,8 +314,8 @@ _BY_HINT = [
         ("AIza", r"AIza[0-9A-Za-z_-]{35}"),
         ("ya29.", r"ya29\.[0-9A-Za-z_-]{20,}"),
         ("GOCSPX-", r"GOCSPX-[0-9A-Za-z_-]{20,}"),
-        ("Q~", r"(?<![\w.~-])[A-Za-z0-9_.-]{3}\dQ~[A-Za-z0-9_.~-]{31,40}"),
-        ("==", r"(?<![A-Za-z0-9+/=_-])(?<!sha512-)[A-Za-z0-9+/]{86}==(?![A-Za-z0-9+/=])"),
+        ("Q~", r"(?<![A-Za-z0-9_.~-])[A-Za-z0-9_.-]{3}\dQ~[A-Za-z0-9_.~-]{31,40}"),
+        ("==", r"(?<![A-Za-z0-9+/_-])(?<!sha512-)[A-Za-z0-9+/]{86}==(?![A-Za-z0-9+/=])"),
         ("JQQJ99", r"(?<![A-Za-z0-9])[A-Za-z0-9]{40,60}JQQJ99[A-Za-z0-9]{20,40}"),
         ("gh", r"gh[pousr]_[A-Za-z0-9]{16,}"),
         ("github_pat_", r"github_pat_[A-Za-z0-9_]{16,}"),

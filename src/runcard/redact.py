@@ -143,7 +143,7 @@ class Redactor:
             return self._walk(value)
         if isinstance(value, str):
             return (value, 0) if _REFERENCE.fullmatch(value) else (REDACTED, 1)
-        return (REDACTED, 1) if _holds_text(value, secrecy) else (value, 0)
+        return (REDACTED, 1) if _holds_text(value, secrecy) else self._walk(value)
 
     def _list(self, items: list[Json]) -> tuple[Json, int]:
         texts = [item for item in items if isinstance(item, str)]
@@ -184,10 +184,10 @@ class Redactor:
                 flag = argument.lstrip("-")
                 if argument in _PROGRAM_FLAGS.get(program, ()):
                     awaited = PASSWORD
-                elif argument[:1] == "-" and "=" not in flag and flag.lower() not in self._keep and not is_switch(flag):
-                    awaited = level(flag)
                 elif program.startswith("mysql") and argument.startswith("-p") and len(argument) > 2:
                     shown, count = "-p" + REDACTED, 1
+                elif argument[:1] == "-" and "=" not in flag and flag.lower() not in self._keep and not is_switch(flag):
+                    awaited = level(flag)
             clean.append(shown)
             found += count
         return clean, found
