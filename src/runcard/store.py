@@ -7,13 +7,14 @@ run has, ``latest``, a run's folder, or a zip of one.
 from __future__ import annotations
 
 import os
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runcard import leaderboard, query, settings
+from runcard import leaderboard, settings
 from runcard._folding import points
 from runcard._frames import Points, Runs
+from runcard._ranking import metric_value, rank
+from runcard._selecting import select
 from runcard.errors import AmbiguousRun, RunNotFound, SettingError, StoreError
 from runcard.events import mark
 from runcard.identity import is_run_id
@@ -98,7 +99,7 @@ class Store:
             QueryError: When ``where`` or ``sort`` cannot be understood; it points at the place.
         """
         records = self._newest_first()
-        return Runs(query.select(records, where=where, experiment=experiment, status=status, sort=sort, limit=limit))
+        return Runs(select(records, where=where, experiment=experiment, status=status, sort=sort, limit=limit))
 
     def get(self, ref: str) -> RunRecord:
         """One record, by any reference.
@@ -147,8 +148,8 @@ class Store:
                 break
         if not metric or not direction:
             return None
-        ranked = query.rank(records, metric, direction)
-        return ranked[0] if ranked and query.metric_value(ranked[0], metric) is not None else None
+        ranked = rank(records, metric, direction)
+        return ranked[0] if ranked and metric_value(ranked[0], metric) is not None else None
 
     def keep(self, ref: str, reason: str | None = None) -> RunRecord:
         """Judge a run: keep it, because."""
@@ -257,6 +258,7 @@ def _from_zip(path: Path) -> RunRecord:
     import atexit
     import shutil
     import tempfile
+    import zipfile
 
     try:
         archive = zipfile.ZipFile(path)

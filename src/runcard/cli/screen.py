@@ -71,7 +71,9 @@ def columns(default: int | None = None) -> int | None:
 def painted(line: Iterable[Piece | str], *, colour: bool | None = None) -> str:
     """A line as it is written."""
     coloured = is_coloured() if colour is None else colour
-    return "".join(_painted(piece, coloured=coloured) for piece in line).rstrip()
+    if not coloured:
+        return "".join([piece if isinstance(piece, str) else piece.text for piece in line]).rstrip()
+    return "".join([_painted(piece) for piece in line]).rstrip()
 
 
 def table(headings: Sequence[Column], rows: Sequence[Sequence[Piece | str]], width: int | None) -> list[Line]:
@@ -148,10 +150,10 @@ def flow(label: str, pieces: Sequence[Piece], width: int, *, indent: int = 9) ->
     return [*lines, line]
 
 
-def _painted(piece: Piece | str, *, coloured: bool) -> str:
+def _painted(piece: Piece | str) -> str:
     if isinstance(piece, str):
         return piece
-    if not coloured or not piece.style or not piece.text.strip():
+    if not piece.style or not piece.text.strip():
         return piece.text
     codes = ";".join(STYLES[word] for word in piece.style.split())
     return f"\x1b[{codes}m{piece.text}\x1b[0m"
@@ -182,13 +184,12 @@ def _shrink(wide: list[int], headings: Sequence[Column], width: int) -> int:
 def _aligned(cells: Sequence[Piece], wide: Sequence[int], headings: Sequence[Column]) -> Line:
     line: Line = []
     for place, cell in enumerate(cells):
-        text = elide(cell.text, wide[place])
-        blank = " " * (wide[place] - width_of(text))
-        gap = " " * GAP if place else ""
-        if headings[place].right:
-            line += [Piece(gap + blank), Piece(text, cell.style)]
-        else:
-            line += [Piece(gap), Piece(text, cell.style), Piece(blank)]
+        shown, used = cell, width_of(cell.text)
+        if used > wide[place]:
+            shown = Piece(elide(cell.text, wide[place]), cell.style)
+            used = width_of(shown.text)
+        gap, blank = " " * GAP if place else "", " " * (wide[place] - used)
+        line += [Piece(gap + blank), shown] if headings[place].right else [Piece(gap), shown, Piece(blank)]
     return line
 
 
