@@ -27,10 +27,10 @@ LAYERS = [
     ["sinks", "capture"],
     ["delivery"],
     ["store", "retention"],
-    ["reproduce"],
+    ["reproduce", "_call", "_code_diff", "_plan", "_rebuild", "_rerun", "_script", "_verdict", "_verify", "lineage"],
     [
         *["_run", "_actions", "_closing", "_configure", "_current", "_files", "_forked", "_module", "_opening"],
-        *["_options", "_outcome", "_places", "_pulse"],
+        *["_options", "_outcome", "_places", "_pulse", "_rerun_child", "_rerun_link"],
     ],
     ["_tracked", "_binding", "_proxies"],
     ["cli", "integrations", "importers", "testing", "dashboard", "__main__"],
