@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from runcard._columns import NESTED, PLAIN, TIMES, DamagedError, Table
+from runcard._columns import PLAIN, TIMES, DamagedError, Table
 from runcard._paths import MISSING
 from runcard._ranking import At, check_at, is_result, metric_value, sign_of
 from runcard._selecting import SortKey, arranged, check_limit, parse_sort, parse_status, predicate
-from runcard.record import RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from runcard.index import Index
-
-Item = tuple[Table, int] | RunRecord
+    from runcard.record import RunRecord
 
 
 def listing(
@@ -36,10 +36,12 @@ def listing(
     limit = check_limit(limit)
 
     def choose() -> list[RunRecord]:
-        items = _newest_first(_items(index, where, experiment, status))
+        runs = _Chosen(index, where, experiment, status)
+        places = runs.newest_first()
         for key in reversed(keys or ()):
-            items = arranged(_values(index, items, key), items, descending=key.descending)
-        return [_record(index, item) for item in items[:limit]]
+            values = runs.values(key)
+            places = arranged([values[place] for place in places], places, descending=key.descending)
+        return [runs.record(place) for place in places[:limit]]
 
     return _undamaged(index, choose)
 
@@ -67,13 +69,15 @@ def ranking(
     limit = check_limit(limit)
 
     def choose() -> list[RunRecord]:
-        items = _newest_first(_items(index, where, experiment, status))
+        runs = _Chosen(index, where, experiment, status)
+        places = runs.newest_first()
         if at == "last":
-            values = _cells(items, "metrics", metric)
+            values = runs.cells("metrics", metric)
         else:
-            values = [metric_value(_record(index, item), metric, direction, at) for item in items]
-        signed = [sign * value if is_result(value) else None for value in values]
-        return [_record(index, item) for item in arranged(signed, items, descending=False)[:limit]]
+            values = [metric_value(runs.record(place), metric, direction, at) for place in range(len(places))]
+        ordered = [values[place] for place in places]
+        signed = [sign * value if is_result(value) else None for value in ordered]
+        return [runs.record(place) for place in arranged(signed, places, descending=False)[:limit]]
 
     return _undamaged(index, choose)
 
@@ -87,87 +91,87 @@ def _undamaged(index: Index, choose: Callable[[], list[RunRecord]]) -> list[RunR
         return choose()
 
 
-def _items(
-    index: Index,
-    where: str | Callable[[RunRecord], bool] | None,
-    experiment: str | None,
-    status: str | Collection[str] | None,
-) -> list[Item]:
-    test, statuses = predicate(where), parse_status(status)
-    rows = index.rows()
-    items: list[Item] = []
-    for table, kept in rows.tables:
-        chosen = kept
-        if experiment is not None:
-            experiments = table.column("experiment", "")
-            chosen = [row for row in chosen if experiments[row] == experiment]
-        if statuses is not None:
-            column = table.column("status", "")
-            chosen = [row for row in chosen if column[row] in statuses]
-        if test is not None:
-            chosen = [row for row in chosen if test(index.listed(table, row))]
-        items += [(table, row) for row in chosen]
-    items += [
-        record
-        for record in rows.records
-        if (experiment is None or record.experiment == experiment)
-        and (statuses is None or record.status in statuses)
-        and (test is None or test(record))
-    ]
-    return items
+class _Chosen:
+    """The runs that meet the conditions, each known by its place: those of the tables first, then the other records."""
+
+    def __init__(
+        self,
+        index: Index,
+        where: str | Callable[[RunRecord], bool] | None,
+        experiment: str | None,
+        status: str | Collection[str] | None,
+    ) -> None:
+        test, statuses = predicate(where), parse_status(status)
+        rows = index.rows()
+        self.index = index
+        self.tables: list[tuple[Table, list[int]]] = []
+        for table, kept in rows.tables:
+            chosen = kept
+            if experiment is not None:
+                column = table.column("experiment", "")
+                chosen = [row for row in chosen if column[row] == experiment]
+            if statuses is not None:
+                column = table.column("status", "")
+                chosen = [row for row in chosen if column[row] in statuses]
+            if test is not None:
+                chosen = [row for row in chosen if test(index.listed(table, row))]
+            if chosen:
+                self.tables.append((table, chosen))
+        self.records = [
+            record
+            for record in rows.records
+            if (experiment is None or record.experiment == experiment)
+            and (statuses is None or record.status in statuses)
+            and (test is None or test(record))
+        ]
+        self.starts = list(accumulate((len(chosen) for _, chosen in self.tables), initial=0))
+
+    def record(self, place: int) -> RunRecord:
+        """The record at a place."""
+        which = bisect_right(self.starts, place) - 1
+        if which == len(self.tables):
+            return self.records[place - self.starts[-1]]
+        table, chosen = self.tables[which]
+        return self.index.listed(table, chosen[place - self.starts[which]])
+
+    def newest_first(self) -> list[int]:
+        """All places, by the start of their runs, latest first; a lost start goes by the run's id."""
+        starts = self._column(
+            "started_at", None, [each.started_at and each.started_at.isoformat() for each in self.records]
+        )
+        ids = [run_id for table, chosen in self.tables for run_id in _picked(table.run_ids, table, chosen)]
+        ids += [record.run_id for record in self.records]
+        whens = [(start or _from_id(run_id)) + run_id for start, run_id in zip(starts, ids, strict=True)]
+        return arranged(whens, range(len(whens)), descending=True)
+
+    def values(self, key: SortKey) -> list[Any]:
+        """What a sort key reads of each run, from a column where there is one."""
+        if key.name is not None and key.field in ("config", "metrics"):
+            return self.cells(key.field, key.name)
+        if key.text.lstrip("-+").strip() == key.field and key.field in PLAIN and key.field not in TIMES:
+            return self._column(key.field, PLAIN[key.field], [getattr(record, key.field) for record in self.records])
+        return [key.read(self.record(place)) for place in range(self.starts[-1] + len(self.records))]
+
+    def cells(self, field: str, name: str) -> list[Any]:
+        """One setting or metric of each run."""
+        return self._column(
+            f"{field}.{name}", MISSING, [getattr(run, field).get(name, MISSING) for run in self.records]
+        )
+
+    def _column(self, name: str, default: Any, rest: list[Any]) -> list[Any]:
+        found: list[Any] = []
+        for table, chosen in self.tables:
+            found += _picked(table.column(name, default), table, chosen)
+        return found + rest
 
 
-def _newest_first(items: list[Item]) -> list[Item]:
-    whens: list[str] = []
-    last: Table | None = None
-    starts: Any = ()
-    ids: list[str] = []
-    for item in items:
-        if isinstance(item, RunRecord):
-            started, run_id = item.started_at.isoformat() if item.started_at else None, item.run_id
-        else:
-            table, row = item
-            if table is not last:
-                last, starts, ids = table, table.column("started_at"), table.run_ids
-            started, run_id = starts[row], ids[row]
-        whens.append((started or _from_id(run_id)) + run_id)
-    return arranged(whens, items, descending=True)
+def _picked(column: Any, table: Table, chosen: list[int]) -> list[Any]:
+    if isinstance(column, list) and len(chosen) == table.size:  # all of them, and in the order of the rows
+        return column
+    return [column[row] for row in chosen]
 
 
 def _from_id(run_id: str) -> str:
     """When a run whose start is lost began, by its id, in the form of the others."""
     d = run_id
     return f"{d[:4]}-{d[4:6]}-{d[6:8]}T{d[9:11]}:{d[11:13]}:{d[13:15]}+00:00"
-
-
-def _values(index: Index, items: list[Item], key: SortKey) -> list[Any]:
-    """What a sort key reads of each item, from a column where there is one."""
-    if key.name is not None and key.field in NESTED[:2]:
-        return _cells(items, key.field, key.name)
-    if key.text.lstrip("-+").strip() == key.field and key.field in PLAIN and key.field not in TIMES:
-        default = PLAIN[key.field]
-        return [
-            getattr(item, key.field) if isinstance(item, RunRecord) else item[0].column(key.field, default)[item[1]]
-            for item in items
-        ]
-    return [key.read(_record(index, item)) for item in items]
-
-
-def _cells(items: list[Item], field: str, name: str) -> list[Any]:
-    column = f"{field}.{name}"
-    columns: dict[int, Any] = {}
-    found = []
-    for item in items:
-        if isinstance(item, RunRecord):
-            found.append(getattr(item, field).get(name, MISSING))
-            continue
-        table, row = item
-        values = columns.get(id(table))
-        if values is None:
-            values = columns[id(table)] = table.column(column, MISSING)
-        found.append(values[row])
-    return found
-
-
-def _record(index: Index, item: Item) -> RunRecord:
-    return item if isinstance(item, RunRecord) else index.listed(*item)

@@ -113,7 +113,7 @@ class Index:
         names = self._names()
         known = kept.known()
         here = known & names
-        believed = _live(kept.tables, here - changes.touched)
+        believed = _live(kept.tables, here - changes.touched if changes.touched else here)
         moved = self._moved(kept, believed, len(here))
         again = (here & changes.touched) | moved
         batch = _Batch(self, changes)
@@ -121,7 +121,7 @@ class Index:
             batch.read(run_id)
         if batch.is_worth_keeping():
             return self._advance(kept, batch, names, again)
-        if known - names:
+        if len(here) < len(known):
             kept.gone |= known - names
             self._save(kept)
         live = _live(kept.tables, here - again) if moved else believed
@@ -268,7 +268,8 @@ class _Kept:
     settled: list[str] = field(default_factory=list)  # files whose recent rows have proved to be at rest
 
     def known(self) -> set[str]:
-        return set().union(*(table.run_ids for table in self.tables)) - self.gone
+        known = set().union(*(table.run_ids for table in self.tables))
+        return known - self.gone if self.gone else known
 
 
 def signature(folder: Path) -> str:
