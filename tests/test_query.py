@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import math
 import random
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runcard import query
 from runcard._paths import leaves, look_up, parts
 from runcard._replicates import student_t
 from runcard.errors import QueryError, SettingError
@@ -299,3 +302,12 @@ def test_explain_takes_settings_of_any_type():
     odd = [[1], None, "a", 3, True, 10**400, {"x": 1}, 0.5, math.nan, {}]
     runs = [made(n, {"x": odd[n % 10], "y": odd[-n % 7]}, {"loss": n}) for n in range(40)]
     assert explain(runs, "loss", "minimize", top=5).tried >= 2
+
+
+def test_the_door_has_everything_and_brings_it_in_when_used():
+    """Every name of `runcard.query` is there; comparing and explaining are imported on first use."""
+    assert all(getattr(query, name) is not None for name in query.__all__)
+    with pytest.raises(AttributeError):
+        query.nothing  # noqa: B018 - the look is the test
+    code = "import sys, runcard.query; sys.exit('runcard._compare' in sys.modules or 'runcard._explain' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,12 +12,17 @@ Pure functions over records; `compare` alone reads files, the patches that both 
 
 from __future__ import annotations
 
-from runcard._compare import Change, CodeChange, Comparison, MetricChange, compare
-from runcard._explain import Explanation, Setting, explain
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from runcard._ranking import is_better, metric_value, rank
-from runcard._replicates import Group, Spread, aggregate, rank_groups
 from runcard._selecting import newest_first, select, sort_key, sort_records
 from runcard._where import Where, where
+
+if TYPE_CHECKING:
+    from runcard._compare import Change, CodeChange, Comparison, MetricChange, compare
+    from runcard._explain import Explanation, Setting, explain
+    from runcard._replicates import Group, Spread, aggregate, rank_groups
 
 __all__ = [
     "Change",
@@ -42,3 +47,17 @@ __all__ = [
     "sort_records",
     "where",
 ]
+
+# Brought in when first used: a listing needs none of them, and each costs milliseconds to import.
+_LATER = {
+    **dict.fromkeys(("Change", "CodeChange", "Comparison", "MetricChange", "compare"), "_compare"),
+    **dict.fromkeys(("Explanation", "Setting", "explain"), "_explain"),
+    **dict.fromkeys(("Group", "Spread", "aggregate", "rank_groups"), "_replicates"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"runcard.{_LATER[name]}"), name)
+    return value
