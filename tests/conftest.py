@@ -35,7 +35,7 @@ def clean_world(tmp_path, monkeypatch):
     settings.forget()
     errors.set_strict(False)
     memory._kept.clear()
-    delivery._spent["s"] = 0.0
+    delivery._forget_threads()
     assert left_open == [], "a run was left open"
     assert current is None, "a run was left current"
     assert "RUNCARD_PARENT" not in os.environ, "the parent is still exported"

@@ -15,6 +15,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from runcard import _actions, _current, _pulse, _standing, index
 from runcard._outcome import Outcome, outcome_of
 from runcard.errors import contained, describe, is_strict, warn
@@ -49,7 +51,7 @@ def close_run(run: Run, error: BaseException | None, result: Any = None, *, wait
         thread.start()
         thread.join()
     except Exception as failure:
-        contained("write the run's end", _last_word, run, error)
+        contained("write the run's end", last_word, run, error, result)
         if is_strict():
             raise
         warn(f"the run {run.run_id[-8:]} could not be ended well: {describe(failure)}", once="cannot close")
@@ -63,25 +65,40 @@ def killed_by(run: Run, signal_name: str) -> None:
         run._close(_Killed(signal_name))
 
 
+def asked_to_stop(run: Run, signal_name: str) -> None:
+    """Write the last word now, since the program's own handler may end it; if it goes on, so does the run."""
+    life: Life = run._life
+    if run.is_open and life.pid == os.getpid() and life.signal is None:
+        life.signal = signal_name
+        contained("record a signal", _write_end, run, life, _outcome(None, run), None)
+
+
+def last_word(run: Run, error: BaseException | None, result: Any = None) -> None:
+    """Whatever went wrong on the way, a Ctrl-C in its middle or our own failure: the run has ended, and says so."""
+    life: Life = run._life
+    try:
+        if life.end_written or life.pid != os.getpid():
+            return
+        outcome = _outcome(error, run)
+        try:
+            _write_end(run, life, outcome, result)
+        except Exception:  # what failed before fails again: the bare end is left to say
+            run.status = outcome.status
+            said = {} if outcome.error is None else {"error": life.redactor.tree(outcome.error)[0]}
+            run._journal.append({"kind": "end", "t": time.time(), "status": outcome.status, **said})
+            life.end_written = True
+    finally:
+        _restore_environment(life)
+        run._journal.close()
+        _forget(run)
+
+
 class _Killed(BaseException):
     """Stands for a termination signal."""
 
 
 def _close_again(run: Run, error: BaseException | None, result: Any) -> None:
     contained("end the run", _close, run, error, result, wait=True)
-
-
-def _last_word(run: Run, error: BaseException | None) -> None:
-    """Whatever went wrong on the way, and under ``strict`` whatever was raised: the run has ended, and says so."""
-    life: Life = run._life
-    if life.end_written or life.pid != os.getpid():
-        return
-    outcome = _outcome(error, run)
-    run.status = outcome.status
-    said = {} if outcome.error is None else {"error": life.redactor.tree(outcome.error)[0]}
-    life.end_written = run._journal.append({"kind": "end", "t": time.time(), "status": outcome.status, **said})
-    run._journal.close()
-    _restore_environment(life)
 
 
 def _close(run: Run, error: BaseException | None, result: Any, *, wait: bool) -> None:
@@ -95,11 +112,8 @@ def _close(run: Run, error: BaseException | None, result: Any, *, wait: bool) ->
     if life.pid != os.getpid():
         run._journal.close()  # a forked child's copy: the parent writes the end
         return
-    outcome = _outcome(error, run)
     _actions.record_pending(run)
-    if not life.end_written:
-        _write_end(run, life, outcome, result)
-        life.end_written = True
+    _write_end(run, life, _outcome(error, run), result)
     _restore_environment(life)
     if not life.place.owner:
         run._journal.close()
@@ -119,8 +133,9 @@ def _close(run: Run, error: BaseException | None, result: Any, *, wait: bool) ->
 
 
 def _outcome(error: BaseException | None, run: Run) -> Outcome:
-    if isinstance(error, _Killed):
-        return Outcome("killed", error={"type": str(error), "message": "the process was asked to stop", "causes": []})
+    signal = str(error) if isinstance(error, _Killed) else run._life.signal
+    if signal is not None:
+        return Outcome("killed", error={"type": signal, "message": "the process was asked to stop", "causes": []})
     found = contained("read the exception", outcome_of, error, run._options.expected)
     if found is not None:
         return found
@@ -128,9 +143,11 @@ def _outcome(error: BaseException | None, run: Run) -> Outcome:
 
 
 def _write_end(run: Run, life: Life, outcome: Outcome, result: Any) -> None:
-    """Append the judgement and the end event, and sync them when the run deserves it."""
+    """Append the judgement and the end event, and sync them when the run deserves it; a second call does nothing."""
+    if life.end_written and life.signal is None:
+        return
     redactor = life.redactor
-    metrics, rest, losses = _result(run, life, result) if outcome.status == "finished" else ({}, None, {})
+    metrics, rest, losses = _result(run, life, result)
     resources: dict[str, Any] = dict(life.meter.read())
     if life.inner_calls:
         resources["inner_calls"] = life.inner_calls
@@ -158,6 +175,7 @@ def _write_end(run: Run, life: Life, outcome: Outcome, result: Any) -> None:
     }
     run.status = outcome.status
     written = run._journal.append({key: value for key, value in event.items() if value not in (None, {}, [])})
+    life.end_written = True
     if not written:
         warn(f"the end of {run.run_id} could not be written; is the disk full? It will read as crashed", once="end")
     durable = life.settings.durability == "disk" or (resources.get("wall_s") or 0.0) >= DURABLE_AFTER_S
@@ -251,11 +269,10 @@ def _deliver(run: Run, life: Life, record: RunRecord, *, wait: bool) -> None:
 
     def copy() -> RunRecord:
         """A record of its own for every sink; the history of a journal that may go is read now."""
-        own = RunRecord.from_dict(record.to_dict(history=False), folder=record.folder)
-        history = (
-            History(list(record.metric_history)) if place.spooled or place.folder is None else record.metric_history
-        )
-        return replace(own, metric_history=history)
+        own = own_copy(record)
+        if not place.spooled and place.folder is not None:
+            return own
+        return replace(own, metric_history=History(list(record.metric_history)))
 
     delivery.finish(copy, place.journal_path)
     if not wait:
@@ -263,6 +280,12 @@ def _deliver(run: Run, life: Life, record: RunRecord, *, wait: bool) -> None:
         _finish_later.append((run, life))
         return
     _settle(run, life, delivered=delivery.wait(life.settings.deadline))
+
+
+def own_copy(record: RunRecord) -> RunRecord:
+    """The record again, sharing nothing that can be changed; the history is only read."""
+    data = orjson.loads(orjson.dumps(record.to_dict(history=False)))
+    return RunRecord.from_dict(data, folder=record.folder, metric_history=record.metric_history)
 
 
 _finish_later: list[tuple[Run, Life]] = []

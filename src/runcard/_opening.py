@@ -9,9 +9,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runcard import _current, _places, _pulse, errors, settings
+from runcard import _current, _places, _pulse, _rerun_link, errors, settings
 from runcard.capture import host, inputs, resources, seeds, snapshot, source
-from runcard.delivery import Delivery
+from runcard.delivery import Delivery, is_live, sink_at
 from runcard.errors import RunStateError, SettingError, contained, warn
 from runcard.events import SCHEMA_VERSION
 from runcard.identity import Token, parse_token, scheduler_job, this_process
@@ -42,6 +42,7 @@ class Life:
         self.inner_calls = 0
         self.decided = False
         self.end_written = False
+        self.signal: str | None = None  # the termination signal that the program's own handler got too
         self.sink_problems = 0
         self.config_exact = True
         self.user: str | None = None
@@ -88,6 +89,7 @@ def _begin(run: Run) -> None:
     run.parent = parent
     _name(run, token, redactor)
     config = _config(run, redactor)
+    _rerun_link.claim(run)
     place = _places.find(run, wanted, token, config["config_hash"])
     run.root, run.folder, run.run_id, run.attempt = place.root, place.folder, place.run_id, place.attempt
     run.config = config["config"]
@@ -98,6 +100,7 @@ def _begin(run: Run) -> None:
     life.config_exact = config["config_hash"] is not None
     life.user = _who()
     life.snapshot = snapshot.take(wanted_captures, code, redactor)
+    rerun = _rerun_link.begun(run, is_child=parent is not None or token is not None)
     if options.seed is not None:
         seed: Any = contained("seed the generators", seeds.seed_all, options.seed)
     else:
@@ -112,7 +115,7 @@ def _begin(run: Run) -> None:
         "name": run.name,
         "experiment": run.experiment,
         **_kinship(run, parent, token),
-        "rerun_of": os.environ.get("RUNCARD_RERUN_OF"),
+        **rerun,
         **config,
         "function": _function(run, redactor) if "source" in wanted_captures else None,
         "tags": [redactor.text(plain_text(tag))[0] for tag in options.tags],
@@ -175,20 +178,24 @@ def _sampler(run: Run, interval_s: float) -> Any:
 
 
 def _deliver(run: Run, life: Life) -> Delivery | None:
-    from runcard._closing import report_sink
+    from runcard._closing import own_copy, report_sink
 
-    sinks = []
+    sinks: list[Any] = []
     for sink in life.settings.sinks:
-        if registry.is_files(sink) and life.place.is_home(sink):
+        if not isinstance(sink, str):
+            found = sink
+        elif registry.is_files(sink) and life.place.is_home(sink):
             continue
-        found = contained(f"open the sink {registry.name_of(sink)}", registry.resolve, sink, root=life.place.root)
-        if found is not None:
-            sinks.append(found.as_sink() if hasattr(found, "as_sink") else found)
+        else:
+            found = contained(f"open the sink {registry.name_of(sink)}", sink_at, sink, life.place.root)
+        if found is not None and not any(found is other for other in sinks):
+            sinks.append(found)
     if not sinks:
         return None
     delivery = Delivery(sinks, lambda sink, problem: report_sink(run, sink, problem))
-    if any(callable(getattr(sink, "append", None)) for sink in sinks):
-        delivery.start(life.place.record(run.run_id), life.place.journal_path)
+    if any(is_live(sink) for sink in sinks):
+        record = life.place.record(run.run_id)
+        delivery.start(lambda: own_copy(record), life.place.journal_path)
     return delivery
 
 
@@ -314,6 +321,8 @@ def _function(run: Run, redactor: Redactor) -> Any:
             _described[key] = found
     if run._parameter is not None:
         found = {**found, "config_parameter": run._parameter}
+        if run._parameter_type is not None:
+            found["config_type"] = run._parameter_type  # what a rerun makes it again from
     return found
 
 
@@ -327,7 +336,9 @@ def _config(run: Run, redactor: Redactor) -> dict[str, Any]:
         len(value) == 1 and next(iter(value)).startswith("$") and not next(iter(value)).startswith("$$")
     ):
         value, types = {"config": value}, {f"config.{path}" if path else "config": kind for path, kind in types.items()}
-    types.pop("", None)
+    kind = types.pop("", None)
+    if run._parameter is not None:
+        run._parameter_type = kind
     ignored = run._options.ignore
     if ignored:
         value = _without(value, ignored)

@@ -1,13 +1,15 @@
 """From a journal to the sinks: off the user's thread, each sink alone, within a deadline.
 
-Every sink has one courier: a daemon thread that hands it records and events, one after the other. The end of a run
-waits for its couriers a bounded time in all; a sink that used it up is set aside and not waited for again in
-this process. A live sink is fed from the journal itself, by a cursor, so that a slow one costs the run nothing.
+Every sink has one courier: a daemon thread that hands it records and events, one after the other, and ends when there
+is nothing to do. The end of a run waits for its couriers a bounded time in all; a sink that used it up is set aside and
+not waited for again in this process. A live sink is fed from the journal itself, by a cursor, so that a slow one costs
+the run nothing. What went wrong in a courier's thread is said in the user's, at the run's end.
 """
 
 from __future__ import annotations
 
 import os
+import queue
 import threading
 import time
 from collections import deque
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from runcard.errors import describe, warn
 from runcard.journal import decode
-from runcard.sinks.registry import name_of
+from runcard.sinks.registry import name_of, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,8 +29,26 @@ if TYPE_CHECKING:
     Report = Callable[[str, str], None]
 
 POLL_S = 0.2  # how often a live sink's journal is looked at while the run goes on
-_couriers: dict[int, Courier] = {}  # by the sink's identity; a sink that is used again keeps its courier
-_spent: dict[str, float] = {"s": 0.0}  # seconds this process has waited for its sinks
+IDLE_S = 0.05  # how long a courier waits for the next errand before its thread ends
+STOP_S = 0.2  # how long a fork waits for a courier to come out of its sink
+_couriers: dict[int, Courier] = {}  # by the sink's identity, while there is something to do; of hung ones for ever
+_spent: dict[str, float] = {}  # by the sink's name: seconds this process has waited for it in vain
+_opened: dict[str, Any] = {}  # by URL: the sinks opened so far, one a process and URL
+
+
+def sink_at(url: str, root: Path | None) -> Any:
+    """The sink of a URL, opened once a process. Raises what the sink's own opening raises."""
+    key = f"{url} {root}" if url == "file:" else url
+    sink = _opened.get(key)
+    if sink is None:
+        found = resolve(url, root=root)
+        sink = _opened[key] = found.as_sink() if hasattr(found, "as_sink") else found
+    return sink
+
+
+def is_live(sink: Any) -> bool:
+    """Whether a sink follows runs from their start; a store that takes late events has an `append` too."""
+    return all(callable(getattr(sink, method, None)) for method in ("start", "append", "finish"))
 
 
 class Delivery:
@@ -45,11 +65,11 @@ class Delivery:
         self._report = report
         self._tickets: list[tuple[Courier, _Ticket]] = []
 
-    def start(self, record: RunRecord, journal: Path | None) -> None:
-        """Let live sinks follow the run from here on."""
+    def start(self, copies: Callable[[], RunRecord], journal: Path | None) -> None:
+        """Let live sinks follow the run from here on; each gets its own record."""
         for courier in self._couriers:
             if courier.live:
-                courier.put(_Ticket("start", record, journal, self._report))
+                courier.put(_Ticket("start", copies(), journal, self._report))
 
     def finish(self, copies: Callable[[], RunRecord], journal: Path | None) -> None:
         """Hand over the finished record; each sink gets its own."""
@@ -61,29 +81,35 @@ class Delivery:
     def wait(self, deadline_s: float, *, patience_s: float | None = None) -> bool:
         """Wait until every sink has the record or the deadline is spent; return whether all have it.
 
-        The deadline is one budget for all sinks and all runs of the process that had to be waited for in vain.
+        A sink's deadline is spent once a process, and all sinks of a run are waited for at the same time.
 
         Args:
             deadline_s: The budget.
             patience_s: How long to wait here, when the deadline was waited for elsewhere, as in a coroutine's loop.
         """
         done = True
+        until = time.monotonic() + deadline_s
         for courier, ticket in self._tickets:
             if courier.aside:
                 done = done and ticket.done.is_set()
                 continue
             began = time.monotonic()
-            patience = max(0.0, deadline_s - _spent["s"]) if patience_s is None else patience_s
+            if patience_s is None:
+                patience = max(0.0, min(until - began, deadline_s - _spent.get(courier.name, 0.0)))
+            else:
+                patience = patience_s
             if not ticket.done.wait(patience):
                 courier.aside = True
-                _spent["s"] += time.monotonic() - began
+                _spent[courier.name] = deadline_s
                 done = False
                 problem = f"no answer within {deadline_s:g} s"
+                self._report(courier.name, problem)
                 warn(
                     f"the sink {courier.name} gave {problem}; it is set aside, the records stay in the run's folder",
                     once=f"sink {courier.name}",
                 )
-                self._report(courier.name, problem)
+        for courier in self._couriers:
+            courier.say()
         return done
 
     @property
@@ -117,35 +143,80 @@ class Courier:
     def __init__(self, sink: Any) -> None:
         self.sink = sink
         self.name = getattr(sink, "url", None) or name_of(sink)
-        self.live = callable(getattr(sink, "append", None))
+        self.live = is_live(sink)
         self.aside = False
-        self._errands: deque[_Ticket] = deque()
-        self._wake = threading.Event()
+        self._problems: deque[str] = deque(maxlen=1_000)
+        self._errands: queue.SimpleQueue[_Ticket | None] = queue.SimpleQueue()  # safe in signal handlers too
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
         self._open: dict[str, _Tail] = {}
 
     def put(self, ticket: _Ticket) -> None:
         """Add an errand; the thread is started when there is none."""
-        self._errands.append(ticket)
-        self._wake.set()
+        self._errands.put(ticket)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Start the thread when there is none and something to do."""
         with self._starting:
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._work, name=f"runcard {self.name}", daemon=True)
-                self._thread.start()
+            if self._thread is not None or (self._errands.empty() and not self._open):
+                return
+            thread = self._thread = threading.Thread(target=self._work, name=f"runcard {self.name}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # no more threads, or the interpreter is shutting down
+                self._thread = None
+                self._give_up(describe(error))
+
+    def stop(self) -> None:
+        """End the thread, unless it is in the sink's own code: a fork of a process with threads is warned of."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread() and not self.aside:
+            self._errands.put(None)
+            thread.join(STOP_S)
+
+    def say(self) -> None:
+        """Warn, in the thread that calls, of what went wrong since the last time."""
+        while self._problems:
+            problem = self._problems.popleft()
+            warn(f"the sink {self.name} failed at {problem}; the run is complete without it", once=f"sink {self.name}")
 
     def _work(self) -> None:
-        while True:
-            self._wake.wait(POLL_S if self._open else None)
-            self._wake.clear()
-            while self._errands:
-                ticket = self._errands.popleft()
-                try:
-                    self._run(ticket)
-                finally:
-                    ticket.done.set()
-            for tail in list(self._open.values()):
-                self._feed(tail)
+        stopped = False
+        while not stopped:
+            try:
+                ticket = self._errands.get(timeout=POLL_S if self._open else IDLE_S)
+            except queue.Empty:
+                stopped = not self._open
+            else:
+                stopped = ticket is None
+                if ticket is not None:
+                    self._do(ticket)
+            if not stopped:
+                for tail in list(self._open.values()):
+                    self._feed(tail)
+        with self._starting:
+            self._thread = None
+            if not self._open and self._errands.empty() and _couriers.get(id(self.sink)) is self:
+                del _couriers[id(self.sink)]
+        self.go_on()  # an errand may have come in between
+
+    def _do(self, ticket: _Ticket) -> None:
+        try:
+            self._run(ticket)
+        except BaseException as error:  # not even a broken report may end the thread that others wait for
+            self._problems.append(describe(error))
+        finally:
+            ticket.done.set()
+
+    def _give_up(self, problem: str) -> None:
+        """There is no thread to be had: the errands are not done, and say so instead of being waited for."""
+        self._problems.append(problem)
+        while not self._errands.empty():
+            ticket = self._errands.get()
+            if ticket is not None:
+                ticket.report(self.name, problem)
+                ticket.done.set()
 
     def _run(self, ticket: _Ticket) -> None:
         run_id = ticket.record.run_id
@@ -169,7 +240,7 @@ class Courier:
             (getattr(self.sink, method) if method else self.sink)(*arguments)
         except BaseException as error:  # nothing a sink raises in its own thread may end that thread
             problem = f"{method or 'call'}: {describe(error)}"
-            warn(f"the sink {self.name} failed at {problem}; the run is complete without it", once=f"sink {self.name}")
+            self._problems.append(problem)
             report(self.name, problem)
 
 
@@ -194,7 +265,7 @@ class _Tail:
                     self._offset += len(line)
                     event = decode(line)
                     if event is not None:
-                        yield event
+                        yield {**event, "writer": self._path.stem}
         except OSError:
             return  # the folder was removed: nothing more to follow
 
@@ -206,11 +277,22 @@ def _courier(sink: Any) -> Courier:
     return courier
 
 
+def _before_fork() -> None:
+    for courier in list(_couriers.values()):
+        courier.stop()
+
+
+def _after_fork_in_parent() -> None:
+    for courier in list(_couriers.values()):
+        courier.go_on()
+
+
 def _forget_threads() -> None:
-    """In a forked child the threads are gone: every sink gets a new courier."""
+    """In a forked child the threads are gone, and a connection must not be shared: everything is opened anew."""
     _couriers.clear()
-    _spent["s"] = 0.0
+    _opened.clear()
+    _spent.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_threads)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_forget_threads)

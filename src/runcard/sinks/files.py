@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from runcard.events import Event
+    from runcard.sinks.mirror import Mirror
 
 _HELD = 1 << 18  # bytes of journal that may stay in memory for the history
 _GITIGNORE = b"*\n"
@@ -167,6 +168,12 @@ class FilesSource:
         self.url = f"file:{root}"
         self.unreadable = 0
         self._index = index.Index(root, self.record)
+
+    def as_sink(self) -> Mirror:
+        """What copies finished runs here, for runs whose own folder is elsewhere."""
+        from runcard.sinks.mirror import Mirror
+
+        return Mirror(self.root)
 
     def run_ids(self) -> Iterator[str]:
         """The ids of all run folders."""
