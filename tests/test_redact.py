@@ -77,6 +77,7 @@ KEPT_TEXTS = [
     "the argument --token: expected one argument",
     "Basic authentication and the Bearer of news",
     "key: value",
+    "token=3, secret=0.5",
     "ssh://git@github.com/a/b.git",
     "git@github.com:a/b.git",
     "postgresql://bob@localhost/runs",
@@ -243,6 +244,7 @@ def test_argv_of_known_programs(redactor):
     """Short flags mean a password to the programs that are known for it."""
     assert redactor.argv(["/usr/bin/mysql", "-phunter2"])[0] == ["/usr/bin/mysql", "-p" + REDACTED]
     assert redactor.argv(["curl", "-u", "me:abc"])[0] == ["curl", "-u", REDACTED]
+    assert redactor.argv(["x", "token", "abc"])[0] == ["x", "token", "abc"]
     assert redactor.argv(["srun", "-p", "gpu"])[0] == ["srun", "-p", "gpu"]
 
 

@@ -77,6 +77,16 @@ class Text(str):
     __slots__ = ()
 
 
+class Twin(str):
+    """A key that reads like another and is not equal to it."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __eq__(self, other):
+        return self is other
+
+
 Pair = collections.namedtuple("Pair", "a b")  # noqa: PYI024 - the untyped kind is a case, too
 
 
@@ -139,6 +149,8 @@ STORED = [
     ({1, 2}, {"$set": [1, 2]}, "builtins:set"),
     (frozenset("ab"), {"$set": ["a", "b"]}, "builtins:frozenset"),
     ({1: "a", "1": "b"}, {"$pairs": [[1, "a"], ["1", "b"]]}, None),
+    ({"a": 1, Twin("a"): 2}, {"$pairs": [["a", 1], ["a", 2]]}, None),
+    ({"a": math.nan, "b": 2**64}, {"a": {"$float": "nan"}, "b": {"$int": "0x10000000000000000"}}, None),
     ({"\ud800": 1}, {"$pairs": [[{"$text": "\\ud800"}, 1]]}, None),
     ({"$float": "nan"}, {"$$float": "nan"}, None),
     ({"$$x": 1}, {"$$$x": 1}, None),
@@ -445,6 +457,7 @@ def test_cuts_carry_the_full_size():
     listed = plain([1] * 2_000)
     mapped = plain({str(i): i for i in range(1_001)})
     text = plain("é" * 32_769)
+    assert plain({"a": "x" * 65_537}).cuts == 1
     many = plain(set(range(1_001)))
 
     assert listed.value["$cut_list"] == {"length": 2_000, "head": [1] * 1_000}

@@ -140,18 +140,13 @@ def cut_text(text: str, limit: int) -> str:
     return data[:limit].decode("utf-8", "surrogatepass")
 
 
-def text_of(key: object) -> str | None:
+def text_of(key: Any) -> str | None:
     """A mapping's key as a name: texts and integers have one."""
     if type(key) is str:
         return key
-    if type(key) is int and key.bit_length() <= 64:
-        return str(key)
+    if type(key) is int:
+        return str(key) if key.bit_length() <= 64 else None
     return str.__str__(key) if "builtins:str" in names_of(type(key)) else None
-
-
-def size_of(number: int) -> int:
-    """The bits of an integer."""
-    return number.bit_length()
 
 
 def _shown(field: Any) -> bool:

@@ -180,7 +180,7 @@ class Walk:
         pairs = {"$pairs": done}
         return pairs if len(done) == size else self.cut("$cut_map", {"length": size, "head": pairs})
 
-    def _key(self, key: object) -> str | None:
+    def _key(self, key: Any) -> str | None:
         """A key as JSON takes it, or None for one that only a pair can hold."""
         if type(key) is not str:
             if "builtins:str" not in names_of(type(key)):

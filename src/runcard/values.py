@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple, TypeAlias
 
-from runcard._values_kinds import cut_text, kinds_of, name_of, names_of, secret_kind, size_of, text_of
+from runcard._values_kinds import cut_text, kinds_of, name_of, names_of, secret_kind, text_of
 from runcard.events import mark, restore
 
 __all__ = [
@@ -67,7 +67,7 @@ def plain(value: object) -> Plain:
         return Plain({"$object": name_of(type(value))}, {}, False, 1)
 
 
-def plain_text(text: object) -> str:
+def plain_text(text: Any) -> str:
     r"""A name, a note or a message as a text that can be encoded, of 64 KiB at most.
 
     Lone surrogates become ``\udc80``; a longer text ends with what was cut. Numbers are written
@@ -75,8 +75,10 @@ def plain_text(text: object) -> str:
     """
     kind = type(text)
     if kind is not str:
-        if kind is int or kind is float or kind is bool or text is None:
-            return str(text) if kind is not int or size_of(text) <= 1_000 else "(a number too long to write)"  # type: ignore[arg-type] # an int
+        if kind is int:
+            return str(text) if int(text).bit_length() <= 1_000 else "(a number too long to write)"
+        if kind is float or kind is bool or text is None:
+            return str(text)
         if "builtins:str" not in names_of(kind):
             return f"({name_of(kind)})"
         text = str.__str__(text)
@@ -88,7 +90,7 @@ def plain_text(text: object) -> str:
     return shown if len(head) == len(text) else f"{shown}… ({len(text)} characters in all)"
 
 
-def number(value: object) -> Number | None:
+def number(value: Any) -> Number | None:
     """A logged metric as a JSON number: a bool as 0 or 1, a 0-d array or tensor read with ``.item()``.
 
     NaN, infinities and integers beyond 64 bits come as marks that `restore` turns back. Anything that is
@@ -96,18 +98,18 @@ def number(value: object) -> Number | None:
     """
     kind = type(value)
     if kind is float:
-        return value if value - value == 0.0 else {"$float": repr(value)}  # type: ignore[operator,return-value] # a float
+        return value if value - value == 0.0 else {"$float": repr(value)}
     if kind is int:
-        return _integer(value)  # type: ignore[arg-type] # an int
+        return _integer(value)
     if kind is bool:
         return 1 if value else 0
     if value is None or kind is str or kind is dict or kind is list:
         return None
     names = names_of(kind)
     if "builtins:int" in names:
-        return _integer(int.__add__(value, 0))  # type: ignore[operator] # a subclass of int
+        return _integer(int.__add__(value, 0))
     if "numpy:generic" not in names and "builtins:float" in names:
-        return number(float.__add__(value, 0.0))  # type: ignore[operator] # a subclass of float
+        return number(float.__add__(value, 0.0))
     from runcard._values_arrays import item
 
     scalar = item(value, names)
