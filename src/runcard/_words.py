@@ -36,7 +36,7 @@ def sparkline(values: Iterable[float], width: int = 10) -> str:
     """The course of some values in a line of bars, each the mean of its share; ``·`` where none is finite.
 
     >>> sparkline([8, 4, 2, 1, 0.5, 0.25])
-    '█▄▂▁▁▁'
+    '█▄▃▂▁▁'
     """
     points = [_finite(value) for value in values]
     count = min(width, len(points))
@@ -56,7 +56,7 @@ def sparkline(values: Iterable[float], width: int = 10) -> str:
     least, most = min(known), max(known)
     span = most / 2 - least / 2  # halves: the whole may be beyond what a float holds
     return "".join(
-        "·" if mean is None else BARS[min(7, int((mean / 2 - least / 2) / span * 7.5))] if span > 0 else BARS[3]
+        "·" if mean is None else BARS[round((mean / 2 - least / 2) / span * 7)] if span > 0 else BARS[3]
         for mean in means
     )
 
