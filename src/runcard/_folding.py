@@ -58,10 +58,10 @@ def _points_of(events: Iterable[Event], name: str | None) -> Iterator[Point]:
         if kind != ("system" if system else "log"):
             continue
         time, step, metrics = event.get("t", 0.0), event.get("step"), event.get("metrics")
-        if not isinstance(metrics, dict):
+        if not isinstance(metrics, dict) or not isinstance(time, _NUMBER) or not isinstance(step, _STEP):
             continue
         for metric, value in metrics.items():
-            if (name is None or metric == name) and isinstance(value, (int, float)):
+            if (name is None or metric == name) and isinstance(value, _NUMBER):
                 point = Point(metric, step, value, time)
                 if attempt != 1:
                     point.attempt = attempt
@@ -83,7 +83,7 @@ class _Summary:
     def add(self, value: int | float, step: Any) -> None:
         self.count += 1
         self.last, self.last_step = value, step
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             return
         if self.min is None or value < self.min:
             self.min, self.min_step = value, step
@@ -140,6 +140,7 @@ class Folding:
             if self.owner:
                 self._log(event)
         else:
+            event = event if kind == "verdict" else self._checked(event)
             take = getattr(self, f"_on_{kind}", None)  # an unknown kind is of a later version: left aside
             if kind in _REMARKS:
                 self.remarks.setdefault(self.name, []).append(event)
@@ -151,14 +152,35 @@ class Folding:
             began = self.attempts[-1]
             began["_last"] = max(began.get("_last", 0.0), float(event.get("t", 0.0)))
 
+    def _checked(self, event: Event) -> Event:
+        """The event without fields that are not what a field of that name is."""
+        wrong = [
+            name
+            for name, value in event.items()
+            if value is not None and not isinstance(value, _SHAPES.get(name, object))
+        ]
+        if not wrong:
+            return event
+        self._lose({"damaged": 1})
+        return {name: value for name, value in event.items() if name not in wrong}
+
+    def _numbers(self, event: Event) -> dict[str, int | float]:
+        metrics = event.get("metrics") or {}
+        numbers = {name: value for name, value in metrics.items() if isinstance(value, _NUMBER)}
+        if len(numbers) < len(metrics):
+            self._lose({"damaged": 1})
+        return numbers
+
     def _lose(self, losses: Mapping[str, int]) -> None:
         for kind, count in losses.items():
-            self.losses[str(kind)] = self.losses.get(str(kind), 0) + int(count)
+            self.losses[str(kind)] = self.losses.get(str(kind), 0) + min(max(int(count), 0), _MANY)
 
     def _log(self, event: Event) -> None:
         step = event.get("step")
+        if not isinstance(step, _STEP):
+            raise TypeError("a step is a number")
         for name, value in event["metrics"].items():
-            if not isinstance(value, (int, float)):
+            if not isinstance(value, _NUMBER):
                 self._lose({"damaged": 1})
             elif self.several:
                 self._resumed_point(name, value, step)
@@ -255,15 +277,16 @@ class Folding:
         self.decisions.setdefault(self.name, []).append(entry)
 
     def _on_amend(self, event: Event) -> None:
-        before = {name: self._metrics().get(name) for name in event["metrics"]}
-        self.amended.update(event["metrics"])
+        metrics, at = self._numbers(event), _utc(float(event["t"])).isoformat()
+        before = {name: self._metrics().get(name) for name in metrics}
+        self.amended.update(metrics)
         self.amendments.append(
             Fields(
-                metrics=as_fields(event["metrics"]),
+                metrics=as_fields(metrics),
                 before=as_fields(before),
                 reason=event.get("reason"),
                 by=event.get("by"),
-                at=_utc(float(event["t"])).isoformat(),
+                at=at,
             )
         )
 
@@ -271,7 +294,7 @@ class Folding:
         self.verdicts.append(as_fields({k: v for k, v in event.items() if k not in ("n", "kind", "losses")}))
 
     def _on_system(self, event: Event) -> None:
-        for name, value in event["metrics"].items():
+        for name, value in self._numbers(event).items():
             self.system.setdefault(name, _Summary()).add(value, None)
 
     def _on_durable(self, _event: Event) -> None:
@@ -290,9 +313,7 @@ class Folding:
         for name in ("result", "error", "exit_code", "resources", "is_best"):
             if event.get(name) is not None:
                 self.data[name] = as_fields(event[name])
-        for name, value in (event.get("metrics") or {}).items():
-            if isinstance(value, (int, float)):
-                self.returned[name] = value
+        self.returned.update(self._numbers(event))
 
     def _merged(self) -> dict[str, _Summary]:
         """The summary of each metric; of a resumed run, over the latest attempt of each step."""
@@ -368,6 +389,20 @@ def _utc(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
+_MANY = 10**9  # a loss is a count; a hostile one stays a number that JSON has
+_NUMBER = (int, float)
+_STEP = (int, float, type(None))
+_SHAPES: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("t", "duration_s"), _NUMBER),
+    **dict.fromkeys(("attempt", "process_rank", "exit_code", "schema_version"), int),
+    **dict.fromkeys(("config", "config_types", "types", "environment", "function", "error", "resources"), dict),
+    **dict.fromkeys(("alive", "metrics", "losses", "seed"), dict),
+    **dict.fromkeys(("inputs", "tags", "add", "remove", "removed"), list),
+    **dict.fromkeys(("name", "experiment", "parent_id", "launched_by", "rerun_of", "config_hash"), str),
+    **dict.fromkeys(("objective", "direction", "user", "host", "decision", "reason", "by", "text"), str),
+    **dict.fromkeys(("path", "uri", "sha256", "status"), str),
+    **dict.fromkeys(("bytes", "rank"), int),
+}
 _SIGNS_OF_LIFE = ("start", "log", "system", "config", "artifact", "input")  # a judgement may come the day after
 _REMARKS = ("tag", "note", "name", "amend")
 _START_FIELDS = (
