@@ -167,7 +167,12 @@ def _warn_of_unknown_variables() -> None:
     if "said" in _checked:
         return
     _checked.add("said")
-    known = {_variable(name) for name in _PARSERS} | {"RUNCARD_DISABLED", "RUNCARD_PARENT", "RUNCARD_RESUME"}
+    known = {_variable(name) for name in _PARSERS} | {
+        "RUNCARD_DISABLED",
+        "RUNCARD_PARENT",
+        "RUNCARD_RESUME",
+        "RUNCARD_RERUN_OF",
+    }
     for name in os.environ:
         if name.startswith("RUNCARD_") and name not in known:
             from difflib import get_close_matches
