@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from runcard import leaderboard, settings
 from runcard._folding import points
 from runcard._frames import Points, Runs
-from runcard._ranking import metric_value, rank
+from runcard._listing import listing, ranking
+from runcard._ranking import At, metric_value, rank
 from runcard._selecting import select
 from runcard.errors import AmbiguousRun, RunNotFound, SettingError, StoreError
 from runcard.events import mark
@@ -23,9 +24,10 @@ from runcard.sinks import registry
 from runcard.sinks.files import FilesSource, read_run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from runcard.events import Event
+    from runcard.index import Index
     from runcard.sinks.protocol import Source
 
 _ZIP_LIMIT = 1 << 30  # bytes a zip of a run may unpack to
@@ -98,8 +100,65 @@ class Store:
         Raises:
             QueryError: When ``where`` or ``sort`` cannot be understood; it points at the place.
         """
-        records = self._newest_first()
-        return Runs(select(records, where=where, experiment=experiment, status=status, sort=sort, limit=limit))
+        index = self._index
+        if index is None:
+            records = self._newest_first()
+            return Runs(select(records, where=where, experiment=experiment, status=status, sort=sort, limit=limit))
+        return Runs(self._listed(listing, index, where, experiment, status, sort, limit))
+
+    def rank(
+        self,
+        metric: str,
+        direction: str,
+        *,
+        at: At = "last",
+        where: str | None = None,
+        experiment: str | None = None,
+        status: str | Status | None = None,
+        limit: int | None = None,
+    ) -> Runs:
+        """The records that meet all conditions, best first; without a number for the metric, last.
+
+        Args:
+            metric: The metric's name.
+            direction: ``minimize`` or ``maximize``.
+            at: ``last`` goes by the last value, ``best`` by the best point of the history.
+            where: As `runs`.
+            experiment: As `runs`.
+            status: As `runs`.
+            limit: As `runs`.
+
+        Raises:
+            QueryError: When ``where`` cannot be understood; `SettingError` for another direction.
+        """
+        index = self._index
+        if index is None:
+            records = select(self._newest_first(), where=where, experiment=experiment, status=status)
+            return Runs(rank(records, metric, direction, at=at)[:limit])
+        return Runs(
+            self._listed(
+                ranking,
+                index,
+                metric,
+                direction,
+                at=at,
+                where=where,
+                experiment=experiment,
+                status=status,
+                limit=limit,
+            )
+        )
+
+    @property
+    def _index(self) -> Index | None:
+        """The index of a files store; other sources are asked for all they have."""
+        return self._source.index if isinstance(self._source, FilesSource) else None
+
+    def _listed(self, ask: Callable[..., list[RunRecord]], /, *arguments: Any, **options: Any) -> list[RunRecord]:
+        try:
+            return ask(*arguments, **options)
+        except OSError as error:
+            raise StoreError(f"the store {self.url} cannot be read: {error}") from error
 
     def get(self, ref: str) -> RunRecord:
         """One record, by any reference.

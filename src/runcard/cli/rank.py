@@ -81,7 +81,8 @@ def rank_command(
             _write_groups(groups, metric, direction, at)
         found = any(group.metrics[metric].n for group in groups if metric in group.metrics)
     else:
-        ranked = query.rank(runs, metric, direction, at=at)[:limit]
+        given = {name: options[name] for name in ("where", "experiment", "status")}
+        ranked = store.rank(metric, direction, at=at, limit=limit, **given)
         if as_json:
             screen.write_json([record.to_dict(history=False) for record in ranked])
         else:

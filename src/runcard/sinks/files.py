@@ -160,20 +160,24 @@ class FilesSource:
 
     Attributes:
         root: The folder, absolute.
-        unreadable: How many runs could not be read for want of permission, after `records`.
+        index: What is known of the store's ended runs.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.url = f"file:{root}"
-        self.unreadable = 0
-        self._index = index.Index(root, self.record)
+        self.index = index.Index(root, self.record)
 
     def as_sink(self) -> Mirror:
         """What copies finished runs here, for runs whose own folder is elsewhere."""
         from runcard.sinks.mirror import Mirror
 
         return Mirror(self.root)
+
+    @property
+    def unreadable(self) -> int:
+        """How many runs the last listing could not read for want of permission."""
+        return self.index.unreadable
 
     def run_ids(self) -> Iterator[str]:
         """The ids of all run folders."""
@@ -204,10 +208,9 @@ class FilesSource:
     def records(self) -> list[RunRecord]:
         """All records that one may read; the others are counted in `unreadable`."""
         try:
-            records = self._index.records()
+            records = self.index.records()
         except OSError as error:
             raise StoreError(f"the store {self.root} cannot be read: {error}") from error
-        self.unreadable = self._index.unreadable
         return records
 
     def journals(self, run_id: str) -> dict[str, journal.Reading]:
