@@ -214,6 +214,8 @@ class RunRecord:
                 value = Status(value)
             elif name == "metric_history":
                 value = History([point_from_dict(point) for point in value])
+            elif name == "metric_summary":
+                value = Fields({metric: as_fields(summary) for metric, summary in restore(value).items()})
             elif name not in ("config_types", "losses", "tags"):
                 value = as_fields(restore(value))
             known[name] = value
