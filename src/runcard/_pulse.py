@@ -129,8 +129,13 @@ def _catch(names: tuple[str, ...]) -> None:
         return
     for name in names:
         number = getattr(signal, name, None)
-        if number is not None and number not in _handlers:
-            _handlers[number] = signal.signal(number, _on_signal)
+        if number is None or number in _handlers:
+            continue
+        before = signal.getsignal(number)
+        if before is signal.SIG_IGN or before is None:
+            continue  # ignored it stays, as under nohup; what is no Python function cannot be handed on to
+        _handlers[number] = before
+        signal.signal(number, _on_signal)
 
 
 def _release() -> None:
@@ -139,20 +144,20 @@ def _release() -> None:
         return
     for number, before in list(_handlers.items()):
         if signal.getsignal(number) is _on_signal:
-            signal.signal(number, signal.SIG_DFL if before is None else before)
+            signal.signal(number, before)
         del _handlers[number]
 
 
 def _on_signal(number: int, frame: Any) -> None:
     """Write the last word of every open run, then let the signal take its course."""
-    from runcard._closing import killed_by
+    from runcard._closing import asked_to_stop, killed_by
 
-    before = _handlers.get(number)
+    before = _handlers.get(number, signal.SIG_DFL)
     for run in reversed(list(_current.open_runs.values())):
-        killed_by(run, signal.Signals(number).name)
+        (asked_to_stop if callable(before) else killed_by)(run, signal.Signals(number).name)
     if callable(before):
         before(number, frame)
-    elif before is not signal.SIG_IGN:
+    else:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 

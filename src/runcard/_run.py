@@ -130,6 +130,7 @@ class Run:
         self._given_config = config
         self._function = function
         self._parameter: str | None = None  # the sole parameter that holds the config, when one does
+        self._parameter_type: str | None = None
         self._arguments: Mapping[str, Any] = {}  # what the function was called with, for `inputs`
         self._state = _NEW
         self._closing = threading.Lock()
@@ -324,26 +325,38 @@ class Run:
         opening = contained("load what records a run", _load_opening)  # a broken installation is no reason to stop
         self.thread = threading.get_ident()
         self.is_ambient = ambient
-        if opening is not None and opening.open_run(self):
-            self.outer = here.get()
-            here.set(self)
-        else:
-            self._state = self.status = _OFF
+        try:
+            if opening is not None and opening.open_run(self):
+                self.outer = here.get()
+                here.set(self)
+            else:
+                self._state = self.status = _OFF
+        except KeyboardInterrupt as error:  # what has begun has an end, though its block is never entered
+            self._close(error)
+            raise
 
     def _opened(self) -> None:
         """Called by opening once the start event is down."""
         self._state, self.status = _OPEN, "running"
 
     def _close(self, error: BaseException | None, result: Any = None, *, wait: bool = True) -> None:
-        with self._closing:
-            if self._state is not _OPEN:
-                return
-            self._state = _CLOSED
+        # The lock is a claim, never given back: a signal handler that ends the run while it ends waits for nobody.
+        if self._state is not _OPEN or not self._closing.acquire(blocking=False):
+            return
+        from runcard._closing import close_run, last_word
+
+        try:
+            self._leave()
+            close_run(self, error, result, wait=wait)
+        except KeyboardInterrupt:
+            self._leave()
+            last_word(self, error, result)
+            raise
+
+    def _leave(self) -> None:
+        self._state = _CLOSED
         if here.get() is self:
             here.set(self.outer)
-        from runcard._closing import close_run
-
-        close_run(self, error, result, wait=wait)
 
     async def _delivered(self, error: BaseException | None) -> None:
         """Wait for the sinks without blocking the loop; a coroutine that is being closed cannot wait."""

@@ -156,10 +156,15 @@ class Courier:
         self._errands.put(ticket)
         self.go_on()
 
+    @property
+    def has_work(self) -> bool:
+        """Whether there are errands to do or runs to follow."""
+        return bool(self._open) or not self._errands.empty()
+
     def go_on(self) -> None:
         """Start the thread when there is none and something to do."""
         with self._starting:
-            if self._thread is not None or (self._errands.empty() and not self._open):
+            if self._thread is not None or not self.has_work:
                 return
             thread = self._thread = threading.Thread(target=self._work, name=f"runcard {self.name}", daemon=True)
             try:
@@ -197,7 +202,7 @@ class Courier:
                     self._feed(tail)
         with self._starting:
             self._thread = None
-            if not self._open and self._errands.empty() and _couriers.get(id(self.sink)) is self:
+            if not self.has_work and _couriers.get(id(self.sink)) is self:
                 del _couriers[id(self.sink)]
         self.go_on()  # an errand may have come in between
 
@@ -284,7 +289,8 @@ def _before_fork() -> None:
 
 def _after_fork_in_parent() -> None:
     for courier in list(_couriers.values()):
-        courier.go_on()
+        if courier.has_work:
+            courier.go_on()
 
 
 def _forget_threads() -> None:
