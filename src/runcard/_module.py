@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from runcard._current import current_run, here, open_runs
@@ -105,6 +106,8 @@ def _run(function: str) -> Any:
 
 def _nobody(function: str) -> None:
     """Say once that nothing is recorded; runs that are open, but not this thread's, count it."""
+    if sys.is_finalizing():
+        return  # a `__del__` at the very end: there is nothing left to say it with
     from runcard.settings import is_disabled
 
     if is_disabled():

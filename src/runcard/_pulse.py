@@ -163,11 +163,15 @@ def _on_signal(number: int, frame: Any) -> None:
 
 
 def _at_exit() -> None:
-    """Runs that were started and never ended, and generators never finished, end with the process."""
+    """Runs that were started and never ended, and generators never finished, end with the process.
+
+    So does a run of the main thread whose block was left without its end: a Ctrl-C fell into the gap before it.
+    """
     error = getattr(sys, "last_value", None)
+    main = threading.main_thread().ident
     for run in reversed(list(_current.open_runs.values())):
-        if run.is_ambient or run.hidden:
-            run._close(error if isinstance(error, BaseException) and run.is_ambient else None)
+        if run.is_ambient or run.hidden or run.thread == main:
+            run._close(error if isinstance(error, BaseException) and not run.hidden else None)
 
 
 atexit.register(_at_exit)

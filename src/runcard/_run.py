@@ -6,6 +6,7 @@ Kept light, because importing and decorating must cost next to nothing: what a r
 
 from __future__ import annotations
 
+import sys
 import threading
 from time import time as _time
 from typing import TYPE_CHECKING, Any, Self
@@ -340,16 +341,20 @@ class Run:
         self._state, self.status = _OPEN, "running"
 
     def _close(self, error: BaseException | None, result: Any = None, *, wait: bool = True) -> None:
-        # The lock is a claim, never given back: a signal handler that ends the run while it ends waits for nobody.
-        if self._state is not _OPEN or not self._closing.acquire(blocking=False):
+        if self._state is not _OPEN:
             return
-        from runcard._closing import close_run, last_word
-
         try:
+            # The lock is a claim, never given back: a signal handler that ends the run while it ends waits for nobody.
+            if not self._closing.acquire(blocking=False):
+                return
             self._leave()
+            from runcard._closing import close_run
+
             close_run(self, error, result, wait=wait)
         except KeyboardInterrupt:
             self._leave()
+            from runcard._closing import last_word
+
             last_word(self, error, result)
             raise
 
@@ -450,7 +455,7 @@ class Run:
 
     def _too_late(self) -> None:
         """Count what comes after the end, or before the start; a disabled run is silent."""
-        if self._state is _OFF:
+        if self._state is _OFF or sys.is_finalizing():  # a `__del__` at the very end finds nothing to count with
             return
         if self._state is _NEW:
             warn(f"the run {self.name!r} was not started: open it with `with`, or with start()", once="not started")
