@@ -1047,7 +1047,7 @@ def test_a_folder_removed_during_the_run(store):
     """When someone deletes the run's folder, the user's block goes on and ends as it would."""
     import shutil
 
-    with pytest.warns(RuncardWarning) as said, run("removed") as r:  # noqa: PT031 - one block of a user
+    with pytest.warns(RuncardWarning) as said, run("removed") as r:
         shutil.rmtree(r.folder)
         r.log(x=1.0)
         r.note("still here")
