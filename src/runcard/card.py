@@ -123,7 +123,7 @@ def machine(record: RunRecord) -> str:
 
 def lost(record: RunRecord) -> str:
     """What was dropped, cut, redacted or damaged, counted; ``nothing`` when nothing was."""
-    told = [f"{count} {_LOSSES.get(kind, kind.replace('_', ' '))}" for kind, count in record.losses.items()]
+    told = [_loss(kind, count) for kind, count in record.losses.items()]
     return plain_on_screen(", ".join(told)) or "nothing"
 
 
@@ -313,6 +313,11 @@ def _code(text: str) -> str:
     return f"`{plain_on_screen(text).replace('`', chr(39)).replace('|', chr(92) + '|')}`"
 
 
+def _loss(kind: str, count: int) -> str:
+    one, many = _LOSSES.get(kind, (kind.replace("_", " "),) * 2)
+    return f"{count} {one if count == 1 else many}"
+
+
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
@@ -329,10 +334,15 @@ _STATES = {
     "edited": "files edited since they were imported",
 }
 _LOSSES = {
-    "damaged": "damaged lines",
-    "missing": "missing events",
-    "unwritten": "events the disk did not take",
-    "redacted": "secrets redacted",
-    "cut": "values cut",
-    "late": "logged after the end",
+    "damaged": ("damaged line", "damaged lines"),
+    "missing": ("missing event", "missing events"),
+    "unwritten": ("event the disk did not take", "events the disk did not take"),
+    "redacted": ("secret redacted", "secrets redacted"),
+    "cut": ("value cut", "values cut"),
+    "after_end": ("point logged after the end", "points logged after the end"),
+    "not_a_number": ("metric that was no number", "metrics that were no numbers"),
+    "bad_step": ("step that was no number", "steps that were no numbers"),
+    "bad_name": ("metric without a usable name", "metrics without a usable name"),
+    "artifacts_refused": ("artifact refused", "artifacts refused"),
+    "unattributed": ("point that belonged to no run", "points that belonged to no run"),
 }
