@@ -8,10 +8,16 @@ import sys
 import threading
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from runcard import _current, _pulse, delivery, errors, settings
 from runcard.sinks import memory
+
+# The same examples each time: what a run of the suite says hangs on the code alone. `explore` looks further.
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=1_000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 @pytest.fixture(autouse=True)

@@ -119,7 +119,8 @@ class Index:
         batch = _Batch(self, changes)
         for run_id in sorted(again.union(filter(is_run_id, names - known))):
             batch.read(run_id)
-        if batch.is_worth_keeping():
+        # A log that is new is remembered at once, so that its loss is seen before anything in it was kept.
+        if batch.is_worth_keeping() or changes.logs.keys() != kept.logs.keys():
             return self._advance(kept, batch, names, again)
         if len(here) < len(known):
             kept.gone |= known - names
