@@ -27,7 +27,7 @@ LAYERS = [
     ["sinks", "capture"],
     ["delivery"],
     ["store", "retention"],
-    ["reproduce", "_call", "_code_diff", "_plan", "_rebuild", "_rerun", "_script", "_verdict", "_verify", "lineage"],
+    ["reproduce", "_call", "_causes", "_code_diff", "_plan", "_rebuild", "_rerun", "_script", "_script_call", "_verdict", "_verify", "lineage"],
     [
         *["_run", "_actions", "_closing", "_configure", "_current", "_files", "_forked", "_module", "_opening"],
         *["_options", "_outcome", "_places", "_pulse", "_rerun_child", "_rerun_link"],

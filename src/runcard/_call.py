@@ -50,7 +50,7 @@ def how_to_run(
     if command is not None and not changes:
         obstacles += [Obstacle("call", f"{reason}; its command line is run instead") for reason in reasons]
         return "command", command
-    if record.function is not None and _bound_to(record) == "self" and len(reasons) == 1:
+    if record.function is not None and bound_to(record) == "self" and len(reasons) == 1:
         owner = str(record.function.get("qualname")).rpartition(".")[0]
         obstacles.append(Obstacle("call", f"{reasons[0]}; a new one is made by {owner}()"))
         return "function", _call(record, config)
@@ -77,7 +77,7 @@ def parameters(record: RunRecord) -> list[Parameter] | None:
         found.append(Parameter(each.arg, "plain", default is None))
     if arguments.kwarg is not None:
         found.append(Parameter(arguments.kwarg.arg, "**", required=False))
-    return found[1:] if _bound_to(record) is not None else found
+    return found[1:] if bound_to(record) is not None else found
 
 
 def _why_not_called(record: RunRecord, config: Mapping[str, Any]) -> Iterator[str]:
@@ -93,7 +93,7 @@ def _why_not_called(record: RunRecord, config: Mapping[str, Any]) -> Iterator[st
     file = file_of(record)
     if function.get("module") == "__main__" and (file is None or not file.endswith(".py")):
         yield f"{qualname} was typed in, no file holds it"
-    if _bound_to(record) == "self":
+    if bound_to(record) == "self":
         yield "the method's object is not in the record"
     known = parameters(record)
     needed = {parameter.name for parameter in known} if known is not None else set(config)
@@ -178,7 +178,7 @@ def _definition(record: RunRecord) -> ast.FunctionDef | ast.AsyncFunctionDef | N
     return node if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) else None
 
 
-def _bound_to(record: RunRecord) -> str | None:
+def bound_to(record: RunRecord) -> str | None:
     """``self`` or ``cls`` for a method that is called on one; None for a function."""
     node = _definition(record)
     qualname = str(record.function.get("qualname")) if record.function is not None else ""

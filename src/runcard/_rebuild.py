@@ -81,7 +81,7 @@ def build_tree(
         missing = objects.write(commit, patch, target)
         missing += left_out(git)
         if with_git:
-            objects.leave_in(target, commit, git.get("remote"))
+            objects.leave_in(target, commit, git.get("remote") or source)
     return Tree(target, commit, source, len(patch), missing)
 
 
@@ -297,7 +297,7 @@ class Objects:
         git_dir = target / ".git"
         try:
             self.git.run("config", "core.bare", "false")
-            if isinstance(remote, str) and _is_remote(remote):
+            if isinstance(remote, str) and (_is_remote(remote) or objects_folder(remote) is not None):
                 self.git.run("config", "remote.origin.url", remote)
             if commit is not None:
                 self.git.run("update-ref", "--no-deref", "HEAD", commit)

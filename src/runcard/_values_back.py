@@ -149,10 +149,10 @@ class Back:
             return getattr(import_module("pandas"), kind.rpartition(":")[2].lstrip("_"))(value)
         if issubclass(found, (str, int, float)) or found.__module__ in ("ipaddress", "zoneinfo"):
             return found(value)
-        import datetime
+        import datetime as dt
         import pathlib
 
-        if issubclass(found, (datetime.date, datetime.time)):
+        if issubclass(found, (dt.date, dt.time)):
             return found.fromisoformat(value)
         if issubclass(found, pathlib.PurePath):
             return found(self._move(str(value)))
@@ -317,7 +317,12 @@ def _numbers(kind: Callable[..., Any], word: str) -> Callable[[str], Any]:
 
 
 def _from(module: str, name: str) -> Callable[[Any], Any]:
-    return lambda value: getattr(import_module(module), name)(value)
+    """A class of a module that is imported when a value of it comes by."""
+
+    def make(value: Any) -> Any:
+        return getattr(import_module(module), name)(value)
+
+    return make
 
 
 def _attribute(module: str) -> Callable[[str], Any]:
@@ -345,7 +350,7 @@ _FORMS: dict[str, Callable[[Any], Any]] = {
     "builtins:complex": complex,
     "builtins:range": _numbers(range, "range"),
     "builtins:slice": _numbers(slice, "slice"),
-    "builtins:ellipsis": lambda _: ...,
+    "builtins:ellipsis": lambda _text: Ellipsis,
     "builtins:int": int,
     "builtins:float": float,
     "builtins:bool": bool,

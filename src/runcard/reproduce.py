@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runcard._call import Obstacle
+from runcard._causes import Cause
 from runcard._code_diff import code
 from runcard._plan import Plan, plan
 from runcard._rebuild import CannotRebuildError, Tree, build_tree
+from runcard._rerun import rerun
+from runcard._script import script
+from runcard._verdict import Difference, Tolerance, Verdict
 from runcard._verify import Check, Verification, verify
 
 if TYPE_CHECKING:
@@ -23,14 +27,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CannotRebuildError",
+    "Cause",
     "Check",
+    "Difference",
     "Obstacle",
     "Plan",
+    "Tolerance",
     "Tree",
+    "Verdict",
     "Verification",
     "code",
     "plan",
+    "rerun",
     "restore",
+    "script",
     "verify",
 ]
 

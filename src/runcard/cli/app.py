@@ -37,6 +37,7 @@ COMMANDS = {
     "rm": ("runcard.cli.space", "Remove runs for good."),
     "du": ("runcard.cli.space", "How much space runs take."),
     "watch": ("runcard.cli.watch", "Follow a run while it goes on."),
+    "rerun": ("runcard.cli.rerun", "Run a run again, and compare."),
     "verify": ("runcard.cli.rerun", "Check a run's files against its record."),
     "restore": ("runcard.cli.rerun", "Write the code of a run into a folder."),
     "code": ("runcard.cli.rerun", "What differs between a run's code and now."),

@@ -9,14 +9,87 @@ import click
 
 from runcard._words import plain_on_screen
 from runcard.cli import screen
-from runcard.cli.options import Ref, json_option, opened, store_option
+from runcard.cli.options import Ref, json_option, opened, store_option, yes_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from runcard.reproduce import Plan, Verification
+    from runcard.reproduce import Plan, Tolerance, Verdict, Verification
 
 repo_option = click.option("--repo", metavar="PATH", help="A folder or URL that has the commit.")
+
+
+@click.command(
+    "rerun",
+    epilog="""\b
+Examples:
+  runcard rerun latest
+  runcard rerun 7k3f --plan
+  runcard rerun 7k3f --set lr=0.01 --set model.depth=3 --yes
+  runcard rerun 7k3f --rtol 1e-3 --rtol val_loss=0.05
+  runcard rerun 7k3f --script > again.sh
+
+\b
+Without --rtol and --atol, a metric b is within tolerance of a when
+|a - b| <= 1e-8 + 1e-5 |a|.
+
+\b
+Exit codes: 0 identical or within tolerance, 1 different or failed, 2 it could not
+be run again, or was not allowed to: there is no terminal to ask on and no --yes.""",
+)
+@click.argument("ref", type=Ref())
+@click.option("--plan", "only_plan", is_flag=True, help="Print what would be done and what cannot be had; run nothing.")
+@click.option("--script", "as_script", is_flag=True, help="Print a shell script that does it without runcard.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change a setting; may be repeated.")
+@click.option("--venv", is_flag=True, help="Install the recorded packages into an environment of its own.")
+@click.option("--here", is_flag=True, help="Use this interpreter and its packages: the default.")
+@click.option("--rtol", multiple=True, metavar="[METRIC=]X", help="Relative tolerance, of all metrics or of one.")
+@click.option("--atol", multiple=True, metavar="[METRIC=]X", help="Absolute tolerance, of all metrics or of one.")
+@repo_option
+@yes_option
+@json_option
+@store_option
+@click.pass_context
+def rerun_command(ctx: click.Context, /, ref: str, settings: tuple[str, ...], **options: Any) -> int:
+    """Run a run again from its record, in a temporary folder, and say whether the result is the same.
+
+    This executes the code that the record names. Your own files are not touched; the new run and the verdict are
+    recorded beside the original.
+    """
+    from runcard import reproduce
+
+    if options["venv"] and options["here"]:
+        raise click.UsageError("--venv and --here exclude each other")
+    store = opened(ctx)
+    record = store.get(ref)
+    changes = dict(map(_setting, settings))
+    repository, as_json = options["repo"], options["as_json"]
+    planned = reproduce.plan(record, changes=changes, repository=repository, venv=options["venv"])
+    if options["only_plan"]:
+        if as_json:
+            screen.write_json(planned.to_dict())
+        else:
+            screen.write(list(_plan_lines(planned)))
+        return 0 if planned.possible else 2
+    if options["as_script"]:
+        click.echo(reproduce.script(record, changes=changes), nl=False)
+        return 0
+    if planned.possible and not _is_allowed(planned, yes=options["yes"]):
+        return 2
+    verdict = reproduce.rerun(
+        record,
+        changes=changes,
+        venv=options["venv"],
+        repository=repository,
+        tolerance=_tolerance(options["rtol"], options["atol"]),
+        store=store,
+        output=2 if as_json else None,
+    )
+    if as_json:
+        screen.write_json(verdict.to_dict())
+    else:
+        screen.write(list(_verdict_lines(verdict)))
+    return verdict.exit_code
 
 
 @click.command(
@@ -95,6 +168,67 @@ def code_command(ctx: click.Context, ref: str, repo: str | None) -> None:
     if sys.stdout.isatty():
         found = "\n".join(map(plain_on_screen, found.split("\n")))
     click.echo(found, nl=False)
+
+
+def _is_allowed(plan: Plan, *, yes: bool) -> bool:
+    """Show what is about to be executed, on standard error, and ask."""
+    click.echo("\n".join(_plan_lines(plan)), err=True)
+    if yes:
+        return True
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        click.echo(
+            "runcard: this executes the recorded code; say --yes, since there is no terminal to ask on", err=True
+        )
+        return False
+    return click.confirm("Execute this code?", err=True)
+
+
+def _tolerance(relative: tuple[str, ...], absolute: tuple[str, ...]) -> Tolerance:
+    from runcard.reproduce import Tolerance
+
+    common: dict[str, float] = {}
+    metrics: dict[str, list[float | None]] = {}
+    for place, (option, given) in enumerate((("rtol", relative), ("atol", absolute))):
+        for text in given:
+            name, equals, value = text.rpartition("=")
+            try:
+                number = float(value)
+            except ValueError:
+                raise click.BadParameter(f"--{option} takes a number, or METRIC=NUMBER, not {text!r}") from None
+            if not number >= 0:
+                raise click.BadParameter(f"--{option} is zero or more, not {value}")
+            if equals:
+                metrics.setdefault(name, [None, None])[place] = number
+            else:
+                common[option] = number
+    return Tolerance(**common, metrics={name: (pair[0], pair[1]) for name, pair in metrics.items()})
+
+
+def _verdict_lines(verdict: Verdict) -> Iterator[str]:
+    """The verdict, to be read: one line that says it, then what differs, then why it may."""
+    told = ", ".join(f"{count} {kind}" for kind, count in verdict.compared.items() if count)
+    new = f"  rerun {verdict.rerun[-8:]}" if verdict.rerun else ""
+    yield f"{verdict.outcome}: {verdict.run_id[-8:]}{new}" + (f"  ({told} compared)" if told else "")
+    if verdict.reason:
+        yield plain_on_screen(f"  {verdict.reason}")
+    for each in [*verdict.metrics[:10], *verdict.history[:10]]:
+        where = f"{each.name} at step {each.step}" if each.step is not None else each.name
+        mark = "  (within tolerance)" if each.within else ""
+        yield plain_on_screen(f"  {where}: {_number(each.a)} -> {_number(each.b)}{mark}")
+    more = len(verdict.metrics[10:]) + len(verdict.history[10:])
+    if more:
+        yield f"  and {more} more"
+    for name, state in verdict.artifacts.items():
+        if state != "same":
+            yield plain_on_screen(f"  artifact {name}: {state}")
+    if verdict.causes:
+        yield "  what may be why, the likeliest first:"
+    for number, cause in enumerate(verdict.causes[:10], 1):
+        yield plain_on_screen(f"  {number:>2}. {cause.kind}: {cause.what}")
+
+
+def _number(value: float | None) -> str:
+    return "missing" if value is None else repr(value)
 
 
 def _verification_lines(found: Verification) -> list[str]:
