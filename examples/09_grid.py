@@ -69,8 +69,8 @@ def main() -> None:
     groups = [group for group in aggregate(runs, metrics=["val_loss"]) if "val_loss" in group.metrics]
     print(f"{len(runs)} runs of {len(groups)} settings; the best, over seeds:")
     for group in sorted(groups, key=lambda group: group.metrics["val_loss"].mean)[:3]:
-        spread = group.metrics["val_loss"]
-        print(f"  {spread.mean:.4f} ± {spread.std:.4f}  {group.config['model']} {group.config['params']}")
+        spread, config = group.metrics["val_loss"], group.runs[0].config
+        print(f"  {spread.mean:.4f} ± {spread.std:.4f}  {config.model} {dict(config.params)}")
 
 
 if __name__ == "__main__":
