@@ -6,11 +6,13 @@ import itertools
 import os
 import signal
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from programs import finished, kinds, program, quietly, started
 
-from runcard import _current, _pulse, current_run, run, tracked
+from runcard import _current, _pulse, current_run, locks, run, tracked
 from runcard.record import Status
 
 READY = """
@@ -298,15 +300,34 @@ def interrupt_everywhere(stride, store):
     return line
 
 
-def test_ctrl_c_at_any_line_of_the_recorder_leaves_nothing_open(store):
+@pytest.fixture
+def main(monkeypatch):
+    """Calls a function in a thread that is taken for the main one: tracing leaves its marks on a thread for ever."""
+
+    def call(function, *arguments):
+        def within():
+            with monkeypatch.context() as patched:
+                patched.setattr(threading, "main_thread", threading.current_thread)
+                return function(*arguments)
+
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(within).result()
+
+    return call
+
+
+# Between `open()` and its `with` Python itself leaves the file to the collector, which says so.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_at_any_line_of_the_recorder_leaves_nothing_open(store, main):
     """Ctrl-C between any two lines of ours: it goes through, no run stays open, none has two ends or a torn line."""
-    assert interrupt_everywhere(23, store) > 300
+    assert main(interrupt_everywhere, 23, store) > 300
 
 
 @pytest.mark.slow
-def test_ctrl_c_at_every_line_of_the_recorder_leaves_nothing_open(store):
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_at_every_line_of_the_recorder_leaves_nothing_open(store, main):
     """The same, before each line in turn."""
-    assert interrupt_everywhere(1, store) > 300
+    assert main(interrupt_everywhere, 1, store) > 300
 
 
 def test_logging_from_a_signal_handler_tears_nothing(tmp_path, store):
@@ -496,3 +517,16 @@ def test_a_run_inside_del_during_a_log(store):
     assert record.metric_summary.x.count == 20
     assert record.metrics.died == 1.0
     assert len([each for each in store.runs() if each.name == "nested"]) == 20
+
+
+def test_a_lock_never_waits_for_its_own_thread(tmp_path, monkeypatch, alone):
+    """What a signal handler locks while its own thread holds the lock is refused at once; another thread waits."""
+    waited = []
+    monkeypatch.setattr(locks.time, "sleep", waited.append)
+    path = tmp_path / "lock"
+    with locks.locked(path) as held, locks.locked(path, 0.01) as again:
+        assert (held, again, waited) == (True, False, [])
+        assert alone(locks.locked(path, 0.01).__enter__) is False
+        assert waited
+    with locks.locked(path) as held:
+        assert held

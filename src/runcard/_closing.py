@@ -21,13 +21,15 @@ from runcard import _actions, _current, _pulse, _standing, index
 from runcard._outcome import Outcome, outcome_of
 from runcard.errors import contained, describe, is_strict, warn
 from runcard.events import restore
-from runcard.journal import Journal
+from runcard.journal import Journal, last_events
 from runcard.locks import locked
 from runcard.record import History, RunRecord, Status
 from runcard.sinks.files import FilesSource, write_views
 from runcard.values import plain, returned
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from runcard._opening import Life
     from runcard._run import Run
 
@@ -77,7 +79,7 @@ def last_word(run: Run, error: BaseException | None, result: Any = None) -> None
     """Whatever went wrong on the way, a Ctrl-C in its middle or our own failure: the run has ended, and says so."""
     life: Life = run._life
     try:
-        if life.end_written or life.pid != os.getpid():
+        if life.end_written or life.pid != os.getpid() or _is_down(life.place.journal_path):
             return
         outcome = _outcome(error, run)
         try:
@@ -91,6 +93,11 @@ def last_word(run: Run, error: BaseException | None, result: Any = None) -> None
         _restore_environment(life)
         run._journal.close()
         _forget(run)
+
+
+def _is_down(path: Path | None) -> bool:
+    """Whether the end event got to the journal just before the Ctrl-C came."""
+    return path is not None and any(event["kind"] == "end" for event in last_events(path))
 
 
 class _Killed(BaseException):

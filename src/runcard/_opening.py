@@ -143,8 +143,8 @@ def _begin(run: Run) -> None:
     if place.owner and place.folder is not None:
         shared = life.snapshot.files
         contained("write the start's files", _places.write_start, place, config["config"], shared)
-    _current.open_runs[id(run)] = run
     run._opened()
+    _current.open_runs[id(run)] = run
     _begin_optional(run, life)
 
 

@@ -231,12 +231,13 @@ class Run:
                 entry[1] = count + 1
                 if step is None and at != count:
                     if values:  # names that count apart go into lines of their own
-                        journal.append_points(now, at, values)
+                        if not journal.append_points(now, at, values):
+                            self._refused()
                         values = {}
                     at = count
                 values[entry[0]] = value
-            if values:
-                journal.append_points(now, at, values)
+            if values and not journal.append_points(now, at, values):
+                self._refused()
 
     def log_artifact(
         self, path: str | os.PathLike[str], name: str | None = None, *, copy: bool = True, transient: bool = False
@@ -333,6 +334,8 @@ class Run:
             else:
                 self._state = self.status = _OFF
         except KeyboardInterrupt as error:  # what has begun has an end, though its block is never entered
+            if self._life is not None:
+                self._opened()
             self._close(error)
             raise
 
@@ -452,6 +455,11 @@ class Run:
             warn(f"the step {step!r:.50} is no number; the points have none", once=f"step {self.run_id}")
             return None
         return found
+
+    def _refused(self) -> None:
+        """The journal did not take a line: the disk's affair, counted there, unless another thread ended the run."""
+        if self._state is not _OPEN:
+            self._too_late()
 
     def _too_late(self) -> None:
         """Count what comes after the end, or before the start; a disabled run is silent."""

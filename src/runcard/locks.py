@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,9 @@ if sys.platform != "win32":
     import fcntl
 
 _REPLACED = 20  # times that a file may be replaced under our hands before we go on unlocked
+_held: set[tuple[int, str]] = (
+    set()
+)  # by thread and path: a signal handler or `__del__` must not wait for its own thread
 _FAR = 1 << 30  # on Windows a lock keeps others from reading the bytes it is on: take one that no file has
 
 
@@ -48,6 +52,8 @@ class Lock:
         self._fd = -1
 
     def __enter__(self) -> bool:
+        if (threading.get_ident(), self._path) in _held:
+            return False
         until = None
         for _ in range(_REPLACED):
             try:
@@ -58,6 +64,7 @@ class Lock:
                 held, until = _taken(fd, self._timeout_s, until)
                 if held and _is_at(fd, self._path):
                     self._fd = fd
+                    _held.add((threading.get_ident(), self._path))
                     return True
             except BaseException:  # a Ctrl-C while waiting: leave nothing open
                 os.close(fd)
@@ -73,6 +80,7 @@ class Lock:
         fd, self._fd = self._fd, -1
         if fd < 0:
             return
+        _held.discard((threading.get_ident(), self._path))
         try:
             _release(fd)  # a child forked meanwhile has the file open too, and closing ours alone would not free it
         finally:
