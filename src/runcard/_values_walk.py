@@ -272,7 +272,7 @@ def members(value: object) -> dict[Any, Any] | None:
 
         return pairs(value)
     if "builtins:dict" in names:
-        return value if not instance_dict(value) or "fields" not in families else None  # type: ignore[return-value]
+        return value if not instance_dict(value) or "fields" not in families else None  # type: ignore[return-value] # a dict
     if "namespace" in families:
         return instance_dict(value)
     if "configdict" in families:
