@@ -27,10 +27,23 @@ LAYERS = [
     ["sinks", "capture"],
     ["delivery"],
     ["store", "retention"],
-    ["reproduce", "_call", "_causes", "_code_diff", "_plan", "_rebuild", "_rerun", "_script", "_script_call", "_verdict", "_verify", "lineage"],
+    [
+        "reproduce",
+        "_call",
+        "_causes",
+        "_code_diff",
+        "_plan",
+        "_rebuild",
+        "_rerun",
+        "_script",
+        "_script_call",
+        "_verdict",
+        "_verify",
+        "lineage",
+    ],
     [
         *["_run", "_actions", "_closing", "_configure", "_current", "_files", "_forked", "_module", "_opening"],
-        *["_options", "_outcome", "_places", "_pulse", "_rerun_child", "_rerun_link"],
+        *["_options", "_outcome", "_places", "_pulse", "_rerun_child", "_rerun_link", "_standing"],
     ],
     ["_tracked", "_binding", "_proxies"],
     ["cli", "integrations", "importers", "testing", "dashboard", "__main__"],
@@ -173,7 +186,9 @@ def _tracked_files() -> list[Path]:
 
 
 # Written with brackets, so that this line does not find itself.
-_OF_ONE_MACHINE = re.compile(r"[/]work/|[/]root/|[/]home/(?!(?:ana|user|me|u|alice|bob|hunter2)\b)\w|[/]Users/\w")
+_OF_ONE_MACHINE = re.compile(
+    r"(?<![\w.~])(?:[/]work/|[/]root/|[/]home/(?!(?:ana|user|me|u|alice|bob|hunter2)\b)\w|[/]Users/\w)"
+)
 
 
 def test_no_file_names_a_place_on_one_machine():
