@@ -21,12 +21,14 @@ def start(*args, **options):
     return subprocess.run([*PROGRAM, *args], capture_output=True, text=True, timeout=60, check=False, **options)
 
 
-def test_a_reader_that_goes_away_is_no_error(store):
+@pytest.mark.parametrize("buffered", [True, False])
+def test_a_reader_that_goes_away_is_no_error(store, buffered):
     """`runcard ls | head -1` ends quietly."""
     for number in range(300):
         with run(f"run {number} " + "x" * 200, capture=["-git", "-packages"]):
             pass
-    process = subprocess.Popen([*PROGRAM, "ls", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    environ = {**os.environ, "PYTHONUNBUFFERED": "" if buffered else "1"}
+    process = subprocess.Popen([*PROGRAM, "ls", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ)
     assert process.stdout.read(10)
     process.stdout.close()
     assert process.stderr.read() == b""

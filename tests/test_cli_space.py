@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import pytest
 from command_line import call, read
@@ -125,10 +126,13 @@ def test_rm_refuses_a_run_that_goes_on(store):
 
 
 def test_rm_refuses_a_folder_elsewhere(four, tmp_path):
-    """A run outside the store is not removed by its path."""
+    """A run outside the store is not removed by its path, and nor is its copy in the store."""
     folder = four.get("r1").folder
-    assert call("--store", tmp_path / "other", "rm", folder, "--yes").exit_code == 2
+    other = tmp_path / "other"
+    shutil.copytree(four.root, other)
+    assert call("--store", other, "rm", folder, "--yes").exit_code == 2
     assert os.path.isdir(folder)
+    assert os.path.isdir(other / os.path.basename(folder))
 
 
 @pytest.mark.parametrize("command", [["gc"], ["du"], ["rm", "x"]])

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from records import record
+from records import BEGAN, record
 
 from runcard import leaderboard
 from runcard.record import Status
@@ -38,12 +38,13 @@ def test_pandas_reads_it_without_options(tmp_path):
     config = {"epochs": 10, "lr": 3e-4, "amp": True, "model": "mlp"}
     leaderboard.add(tmp_path, record(0, config=config, metrics={"loss": 0.25, "odd": math.nan, "far": math.inf}))
     leaderboard.add(tmp_path, record(1, config=config, metrics={"loss": 0.5, "odd": 1.5, "far": -math.inf}))
+    leaderboard.add(tmp_path, record(2, started_at=BEGAN.replace(microsecond=0, hour=12), config=config))
     frame = pd.read_csv(tmp_path / "leaderboard.csv")
     kinds = {name: frame[name].dtype.kind for name in ("config.epochs", "config.lr", "config.amp", "metrics.loss")}
     assert kinds == {"config.epochs": "i", "config.lr": "f", "config.amp": "b", "metrics.loss": "f"}
-    assert frame["config.lr"].tolist() == [3e-4, 3e-4]
+    assert frame["config.lr"].tolist() == [3e-4] * 3
     assert math.isnan(frame["metrics.odd"][0])
-    assert frame["metrics.far"].tolist() == [math.inf, -math.inf]
+    assert frame["metrics.far"].tolist()[:2] == [math.inf, -math.inf]
     assert pd.to_datetime(frame["started_at"]).dt.tz is not None
 
 
@@ -140,6 +141,16 @@ def test_a_torn_last_line_is_taken_out_and_named(tmp_path):
     assert leaderboard.add(tmp_path, record(2, metrics={"loss": 2})) == record(1).run_id
     assert [row["run_id"] for row in rows(tmp_path)] == [record(0).run_id, record(2).run_id]
     assert path.read_bytes().endswith(b"\n")
+
+
+def test_a_torn_last_line_is_no_row_when_the_file_is_written_anew(tmp_path):
+    """A late decision on another run drops half a row instead of taking it for a whole one."""
+    for number in range(2):
+        leaderboard.add(tmp_path, record(number, config={"n": 12345}))
+    path = tmp_path / "leaderboard.csv"
+    path.write_bytes(path.read_bytes()[:-3])
+    leaderboard.replace(tmp_path, record(0, decision="keep", config={"n": 12345}))
+    assert [(row["run_id"], row["config.n"]) for row in rows(tmp_path)] == [(record(0).run_id, "12345")]
 
 
 def test_a_whole_file_names_no_torn_row(tmp_path):
