@@ -165,7 +165,8 @@ def _explained(found: query.Explanation, width: int) -> list[screen.Line]:
     lines: list[screen.Line] = [[Piece(elide(title, width), "dim")]]
     lines += [[Piece(part, "bold")] for part in wrapped(plain_on_screen(found.message), width, 4)]
     for each in found.settings:
-        where = f"= {elide(setting(each.value), 30)}" if each.pattern == "value" else each.pattern
+        often = "" if each.odds_ratio is None else "more often " if each.odds_ratio > 1 else "less often "
+        where = f"{often}{elide(setting(each.value), 30)}" if each.pattern == "value" else each.pattern
         head = f"  {elide(plain_on_screen(each.path), max(10, width - 60))}"
         lines.append(
             [Piece(head, "bold"), Piece(f"  {where} in the best  strength {each.strength:.2f}  p {each.p:.2g}")]
@@ -191,7 +192,7 @@ def _write_ranked(ranked: Sequence[RunRecord], metric: str, direction: str, at: 
     judged = any(record.decision or record.is_best for record in ranked)
     if judged:
         headings.append(Column("verdict", least=4))
-    headings += [Column(plain_on_screen(path), right=True, least=6) for path in paths]
+    headings += [Column(plain_on_screen(title), right=True, least=6) for title in short_titles(paths)]
     rows = []
     for place, record in enumerate(ranked, start=1):
         value = query.metric_value(record, metric, direction, at)
@@ -222,7 +223,7 @@ def _write_groups(groups: Sequence[query.Group], metric: str, direction: str, at
     paths = [path for path in dict.fromkeys(path for each in common for path in each) if _differs(common, path)]
     headings = [Column("", right=True), Column("n", right=True), Column("mean", right=True), Column("std", right=True)]
     headings += [Column("95% interval"), Column("best", right=True), Column("run")]
-    headings += [Column(plain_on_screen(path), right=True, least=6) for path in paths[:_SETTINGS]]
+    headings += [Column(plain_on_screen(title), right=True, least=6) for title in short_titles(paths[:_SETTINGS])]
     rows = []
     for place, (group, settings) in enumerate(zip(groups, common, strict=True), start=1):
         spread = group.metrics.get(metric)
@@ -238,6 +239,12 @@ def _write_groups(groups: Sequence[query.Group], metric: str, direction: str, at
     which = "best point" if at == "best" else "last value"
     title = f"mean of {plain_on_screen(metric)} over seeds, {direction}, {which}"
     screen.write([[Piece(elide(title, width or len(title)), "dim")], *screen.table(headings, rows, width)])
+
+
+def short_titles(paths: Sequence[str]) -> list[str]:
+    """The last part of each path, which tells the most, where no other path ends the same."""
+    last = [path.rpartition(".")[2] for path in paths]
+    return [short if last.count(short) == 1 else path for short, path in zip(last, paths, strict=True)]
 
 
 def differing(runs: Sequence[RunRecord]) -> list[str]:
