@@ -99,8 +99,7 @@ def _matches(want: str, got: str) -> bool:
 
 def _plain(text: str) -> str:
     text = re.sub(r"\d{8}T\d{6}-[0-9a-z]{8}", "#", text)
-    text = re.sub(r"\b(?=[0-9a-z]*\d)[0-9a-z]{7,8}\b", "#", text)  # short ids, commits
-    text = re.sub(r"\b[a-z]{8}\b(?=  )", "#", text)  # a short id without a digit, at the head of a row
+    text = re.sub(r"\b(?:[0-9a-hjkmnp-tv-z]{8}|[0-9a-f]{7})\b", "#", text)  # short ids, and some words; commits
     text = re.sub(r"[▁▂▃▄▅▆▇█]+", "~", text)
     text = re.sub(r"\S+@\S+", "#@#", text)
     text = re.sub(r"[+-]?\d[\d.:e+-]*(?:Z|ms|s|m|h|d)?(?:\d+[sm])*\b", "#", text)

@@ -30,7 +30,8 @@ def project(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
 def test_the_document_is_true(name, project):
     """The blocks of a document, run in order in a folder of their own, do and print what it says."""
-    assert "\n".join(tell(ROOT / name, project)) == ""
+    wrong = "\n".join(tell(ROOT / name, project))
+    assert not wrong, wrong
 
 
 def test_the_set_up_is_what_ci_runs():
