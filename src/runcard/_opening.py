@@ -158,6 +158,8 @@ def _begin_optional(run: Run, life: Life) -> None:
         life.console = contained("capture the console", _console, run.folder, life.redactor)
     if "system" in wanted.capture:
         life.sampler = contained("sample the system", _sampler, run, wanted.system_interval)
+    if "files" in wanted.capture:
+        life.lineage = contained("watch the files", _lineage, run, life)
     if life.place.owner:
         life.delivery = contained("reach the sinks", _deliver, run, life)
 
@@ -166,6 +168,21 @@ def _console(folder: Path, redactor: Redactor) -> Any:
     from runcard.capture.console import Console
 
     return Console(folder / "output.log", redactor).start()
+
+
+def _lineage(run: Run, life: Life) -> Any:
+    from runcard.capture.files import Lineage
+    from runcard.journal import last_events
+
+    def report(event: dict[str, Any]) -> None:
+        told: Any
+        told, hidden = life.redactor.tree(event)
+        run._journal.append({**told, "losses": {"redacted": hidden}} if hidden else told)
+
+    path = life.place.journal_path
+    events = last_events(path, first=True) if path is not None else []
+    known = [str(entry.get("path")) for event in events for entry in event.get("inputs") or ()]
+    return Lineage(report, known=known, limit=life.settings.input_limit, leave_out=[life.place.root]).start()
 
 
 def _sampler(run: Run, interval_s: float) -> Any:

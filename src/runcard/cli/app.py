@@ -41,6 +41,7 @@ COMMANDS = {
     "verify": ("runcard.cli.rerun", "Check a run's files against its record."),
     "restore": ("runcard.cli.rerun", "Write the code of a run into a folder."),
     "code": ("runcard.cli.rerun", "What differs between a run's code and now."),
+    "who": ("runcard.cli.rerun", "Which run wrote a file, and which read it."),
     # others, a line each: import sync doctor
 }
 
@@ -97,6 +98,16 @@ class App(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a reader that has seen enough, as in ``runcard ls | head``, is no failure."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _hush()
+            ctx.exit(0)
+        return result
+
     def main(
         self,
         args: Sequence[str] | None = None,
@@ -112,7 +123,6 @@ class App(click.Group):
             return super().main(args, prog_name, complete_var, **given)
         try:
             code = super().main(args, prog_name, complete_var, **given)
-            sys.stdout.flush()
         except RunNotFound as error:
             _fail(str(error), 1)
         except RuncardError as error:
@@ -125,9 +135,6 @@ class App(click.Group):
             _fail(error.format_message(), 2)
         except (click.Abort, KeyboardInterrupt):
             _fail("stopped", 130)
-        except BrokenPipeError:
-            _hush()
-            sys.exit(0)  # whoever reads us has seen enough
         except OSError as error:
             _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 2)
         sys.exit(code if isinstance(code, int) else 0)

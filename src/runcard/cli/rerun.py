@@ -170,6 +170,40 @@ def code_command(ctx: click.Context, ref: str, repo: str | None) -> None:
     click.echo(found, nl=False)
 
 
+@click.command(
+    "who",
+    epilog="""\b
+Examples:
+  runcard who model.pt
+  runcard who data/train.csv --json
+
+\b
+Exit codes: 0 found, 1 no run knows the file, 2 an error.""",
+)
+@click.argument("file", type=click.Path())
+@json_option
+@store_option
+@click.pass_context
+def who_command(ctx: click.Context, file: str, as_json: bool) -> int:
+    """Which run wrote a file, and which read it: by content, so also after it was copied or renamed.
+
+    Runs know the files that they were told of (inputs, artifacts), and with capture=["files"] all that they opened.
+    """
+    from runcard.lineage import who
+
+    uses = who(file, opened(ctx).runs())
+    if as_json:
+        screen.write_json([use._asdict() for use in uses])
+    else:
+        for use in uses:
+            mark = "" if use.by == "content" else "  (by its path: no hash is recorded)"
+            when = (use.started_at or "")[:19].replace("T", " ")
+            click.echo(plain_on_screen(f"{use.how:<5}  {use.run_id[-8:]}  {when}  {use.name}  {use.path}{mark}"))
+    if not uses and not as_json:
+        click.echo(plain_on_screen(f"no run knows {file}"), err=True)
+    return 0 if uses else 1
+
+
 def _is_allowed(plan: Plan, *, yes: bool) -> bool:
     """Show what is about to be executed, on standard error, and ask."""
     click.echo("\n".join(_plan_lines(plan)), err=True)
