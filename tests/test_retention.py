@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from datetime import timedelta
 
 import pytest
@@ -157,14 +158,16 @@ def test_links_lead_nowhere(two, tmp_path):
     os.symlink(outside / "file", os.path.join(artifacts, "file"))
     assert artifact_files(bad) == {"artifacts/sub/model.bin": 100}
     found = plan(two.runs(), artifact_files)
-    found.removals[0].files.update(
-        {"artifacts/folder/file": 8, "artifacts/file": 8, "artifacts/../journal.jsonl": 8, "card.md": 8}
-    )
+    os.mkdir(os.path.join(bad.folder, "other"))
+    shutil.copy(outside / "file", os.path.join(bad.folder, "other", "file"))
+    odd = ("artifacts/folder/file", "artifacts/file", "artifacts/../journal.jsonl", "card.md", "other/file")
+    found.removals[0].files.update(dict.fromkeys(odd, 8))
     freed, problems = apply(two, found)
     assert freed == 100
-    assert "4 files" in problems[0]
+    assert "5 files" in problems[0]
     assert (outside / "file").read_bytes() == b"precious"
     assert {"journal.jsonl", "card.md"} <= set(os.listdir(bad.folder))
+    assert os.listdir(os.path.join(bad.folder, "other")) == ["file"]
 
 
 def test_artifacts_that_are_a_link_lead_nowhere(two, tmp_path):
