@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from runcard import RuncardWarning, configure, errors, open_store, run, settings, tracked
+from runcard._current import is_disabled
 from runcard.errors import RuncardError, SettingError
 
 
@@ -353,7 +354,7 @@ def test_disabled_is_a_true_no_op(monkeypatch, tmp_path):
 def test_what_disables(monkeypatch, text, off):
     """Only a word that means yes disables."""
     monkeypatch.setenv("RUNCARD_DISABLED", text)
-    assert settings.is_disabled() is off
+    assert is_disabled() is off
 
 
 def test_switched_off_later(monkeypatch, store):

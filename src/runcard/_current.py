@@ -7,6 +7,7 @@ hidden between its yields.
 
 from __future__ import annotations
 
+import os
 import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -22,6 +23,11 @@ attached: ContextVar[Token | None] = ContextVar("runcard_token", default=None)
 
 open_runs: dict[int, Run] = {}
 """The open runs of this process by `id`, in the order they were opened."""
+
+
+def is_disabled() -> bool:
+    """Whether ``RUNCARD_DISABLED`` is set to anything but 0, false or nothing; asked before anything else is loaded."""
+    return os.environ.get("RUNCARD_DISABLED", "").lower() not in ("", "0", "false", "no", "off")
 
 
 def current_run() -> Run | None:

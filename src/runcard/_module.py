@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from runcard._current import current_run, here, open_runs
+from runcard._current import current_run, here, is_disabled, open_runs
 from runcard.errors import warn
 
 if TYPE_CHECKING:
@@ -108,8 +108,6 @@ def _nobody(function: str) -> None:
     """Say once that nothing is recorded; runs that are open, but not this thread's, count it."""
     if sys.is_finalizing():
         return  # a `__del__` at the very end: there is nothing left to say it with
-    from runcard.settings import is_disabled
-
     if is_disabled():
         return
     for run in list(open_runs.values()):

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runcard import settings
+from runcard._folding import points
 from runcard.errors import RunStateError, StoreError, describe, is_strict, warn
 from runcard.identity import Token, is_alive, is_run_id, launch_of, new_run_id, scheduler_job
 from runcard.journal import Journal, MemoryJournal, Reading, last_events
-from runcard.record import RunRecord, Status, fold
+from runcard.record import History, RunRecord, Status, fold
 from runcard.sinks import registry, views
 from runcard.sinks.files import file_mode, make_run, make_store, read_run
 
@@ -70,14 +72,15 @@ class Place:
 
     def is_home(self, url: str) -> bool:
         """Whether a ``file:`` URL means the folder that the journal lies in."""
-        return self.folder is not None and (url == "file:" or Path(registry.path_of(url)) == self.root)
+        return url == "file:" or (self.folder is not None and Path(registry.path_of(url)) == self.root)
 
     def record(self, run_id: str) -> RunRecord:
         """The record of what is written so far."""
         if self.folder is not None:
             return read_run(self.folder, run_id, hold=True)
         assert isinstance(self.journal, MemoryJournal)  # nothing else has no folder
-        return fold(run_id, {"journal": self.journal.events()})
+        journals = {"journal": self.journal.events()}
+        return replace(fold(run_id, journals), metric_history=History(points(journals)))
 
 
 def find(run: Run, wanted: Settings, token: Token | None, config_hash: str | None) -> Place:
@@ -214,8 +217,12 @@ def _new_place(run: Run, root: Path, wanted: Settings) -> Place:
     except FileExistsError:  # 2^40 ids a second make this a miracle; the second try is not
         run_id = new_run_id()
         folder = make_run(root, run_id, wanted.mode)
-    path = folder / "journal.jsonl"
-    return Place(root, folder, run_id, Journal(path, exclusive=True, mode=file_mode(root, wanted.mode)))
+    try:
+        journal = Journal(folder / "journal.jsonl", exclusive=True, mode=file_mode(root, wanted.mode))
+    except OSError:
+        folder.rmdir()  # the run goes elsewhere: leave no folder that reads as a crashed one
+        raise
+    return Place(root, folder, run_id, journal)
 
 
 def _within_rank(key: str) -> bool:

@@ -6,6 +6,7 @@ import functools
 import types
 from typing import TYPE_CHECKING, Any
 
+from runcard._current import is_disabled
 from runcard.errors import warn
 
 if TYPE_CHECKING:
@@ -70,8 +71,6 @@ def decorate(function: Any, spec: Options, again: Callable[[Any, Options], Any])
     if _is_tracked(function):
         warn(f"{_name(function)} is tracked already; the outer @tracked and its options are left aside")
         return function
-    from runcard.settings import is_disabled
-
     if is_disabled():
         return function
     return _proxy(function, spec)

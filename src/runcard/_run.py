@@ -11,7 +11,7 @@ import threading
 from time import time as _time
 from typing import TYPE_CHECKING, Any, Self
 
-from runcard._current import attached, here
+from runcard._current import attached, here, is_disabled
 from runcard._options import Options
 from runcard.errors import RunStateError, warn
 
@@ -317,8 +317,6 @@ class Run:
     def _open(self, *, ambient: bool = False) -> None:
         if self._state is not _NEW:
             raise RunStateError("a run begins once; call run() again for another")
-        from runcard.settings import is_disabled
-
         if is_disabled():
             self._state = self.status = _OFF
             return

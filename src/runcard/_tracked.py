@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from runcard import _current
 from runcard._options import Options
 from runcard._run import Run
-from runcard.errors import warn
+from runcard.errors import contained, warn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+
+    from runcard._binding import Bound
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -76,8 +78,6 @@ def tracked(function: Any = None, /, **options: Any) -> Any:
 
 
 def _decorate(function: Any, spec: Options) -> Any:
-    from runcard.settings import is_disabled
-
     if type(function) is not types.FunctionType:
         from runcard import _proxies
 
@@ -86,7 +86,7 @@ def _decorate(function: Any, spec: Options) -> Any:
         warn(f"{function.__qualname__} is tracked already; the outer @tracked and its options are left aside")
         return function
     _check_context_manager(function)
-    if is_disabled():
+    if _current.is_disabled():
         return function
     flags = function.__code__.co_flags
     marker = function.__dict__.get("_is_coroutine_mark")
@@ -123,20 +123,21 @@ def begin(function: Any, spec: Options, args: tuple[Any, ...], kwargs: dict[str,
             run.count_inner_call()
             return None
         run = run.parent
-    from runcard.settings import is_disabled
-
-    if is_disabled():
+    if _current.is_disabled():
         return None
-    from runcard._binding import bind
-    from runcard.errors import contained
-
-    bound = contained("read the arguments", bind, function, args, kwargs)
+    bound = contained("read the arguments", _bind, function, args, kwargs)
     if bound is None:  # they do not fit: Python says so itself, in its own words, when the function is called
         return None
     run = Run(spec, bound.config, function=function)
     run._parameter, run._arguments = bound.parameter, bound.arguments
     run._open()
     return run if run.is_open else None
+
+
+def _bind(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bound | None:
+    from runcard._binding import bind
+
+    return bind(function, args, kwargs)
 
 
 def _function(function: Any, spec: Options) -> Callable[..., Any]:

@@ -88,11 +88,6 @@ def current(**arguments: Any) -> Settings:
     return _merge(_merge(_from_files_and_variables(), _configured), given)
 
 
-def is_disabled() -> bool:
-    """Whether ``RUNCARD_DISABLED`` is set to anything but 0, false or nothing."""
-    return os.environ.get("RUNCARD_DISABLED", "").lower() not in ("", "0", "false", "no", "off")
-
-
 def was_configured(name: str) -> bool:
     """Whether a setting was given in this process's own code, by `configure()`."""
     return name in _configured

@@ -1,7 +1,7 @@
 """The readable files beside a journal: what people, pandas, pip and git open. The journal stays the truth.
 
-New files are written in place: a half-written view harms nobody, since readers read the journal. A view that is
-there already is replaced whole.
+New files are written in place: one that a kill leaves half-written harms nobody, since readers read the journal. One
+that does not fit on the disk is taken away again. A view that is there already is replaced whole.
 """
 
 from __future__ import annotations
@@ -91,15 +91,20 @@ def _write_history(path: Path, mode: int, history: Iterable[Point]) -> None:
         return
     names: dict[str, Any] = {}  # a name is made safe for spreadsheets once
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("name", "step", "value", "time", "attempt"))
-        for point in chain((first,), points):
-            name = names.get(point.name)
-            if name is None:
-                name = names[point.name] = cell(point.name)
-            writer.writerow((name, point.step, point.value, point.time, point.attempt))
-    os.replace(partial, path)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    try:
+        with open(os.open(partial, flags, mode), "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("name", "step", "value", "time", "attempt"))
+            for point in chain((first,), points):
+                name = names.get(point.name)
+                if name is None:
+                    name = names[point.name] = cell(point.name)
+                writer.writerow((name, point.step, point.value, point.time, point.attempt))
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 _shared_from: dict[tuple[str, int], Path] = {}  # name and content's hash → the file that has it, to link to
@@ -124,11 +129,15 @@ def _link_or_write(folder: Path, name: str, content: bytes, mode: int) -> None:
 
 def _write(path: Path, content: bytes, mode: int) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), mode)
+    whole = False
     try:
-        if os.write(fd, content) != len(content):
-            raise OSError(f"{path.name} was written in part")
+        whole = os.write(fd, content) == len(content)
     finally:
         os.close(fd)
+        if not whole:  # the disk is full: better no file than a piece of one
+            path.unlink(missing_ok=True)
+    if not whole:
+        raise OSError(f"{path.name} was written in part")
 
 
 def _replace(path: Path, content: bytes, mode: int) -> None:
@@ -137,8 +146,8 @@ def _replace(path: Path, content: bytes, mode: int) -> None:
         _write(path, content, mode)
         return
     partial = path.with_name(f".{path.name}.{os.getpid()}")
+    _write(partial, content, mode)
     try:
-        _write(partial, content, mode)
         os.replace(partial, path)
     except OSError:
         partial.unlink(missing_ok=True)
