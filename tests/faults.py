@@ -37,3 +37,18 @@ def calls_of(path: Path, names: str, **variables: str) -> Counter[str]:
         if found:
             counts[found[1]] += 1
     return counts
+
+
+def wrapped(path: Path, *wrapper: str, timeout: float = 90, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a program by way of another command (``env -u HOME``, ``unshare …``); variables set to nothing are unset."""
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **variables}
+    env = {name: value for name, value in env.items() if value}
+    command = [*wrapper, sys.executable, str(path)]
+    return subprocess.run(
+        command, env=env, cwd=path.parent, capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+def mounted(path: Path, mounts: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a mount namespace of its own, after these shell commands."""
+    return wrapped(path, "unshare", "-rm", "sh", "-c", " && ".join([*mounts, 'exec "$0" "$@"']), **variables)
