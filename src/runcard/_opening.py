@@ -106,6 +106,8 @@ def _begin(run: Run) -> None:
     else:
         seed = contained("read the generators' state", seeds.state)
     alive = this_process()
+    read = _inputs(run, life) if "inputs" in wanted_captures else []
+    life.meter = resources.Meter()  # what the capture took is not the run's
     start: dict[str, Any] = {
         "kind": "start",
         "t": time.time(),
@@ -129,7 +131,7 @@ def _begin(run: Run) -> None:
         "process_rank": place.rank,
         "launch": place.launch,
         "seed": seed,
-        "inputs": _inputs(run, life) if "inputs" in wanted_captures else [],
+        "inputs": read,
         "durability": wanted.durability,
         "environment": life.snapshot.encoded,
     }
