@@ -1,0 +1,1 @@
+"""What runcard costs, and beside what: ``python -m benchmarks``."""

@@ -1,0 +1,6 @@
+def draw(*a):
+    pass
+
+
+def in_terminal(results, growth):
+    return ""

@@ -1,0 +1,83 @@
+"""Stores and repositories to measure in, made quickly: the files are those that runcard and git would write."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def make_store(root: Path, runs: int, *, start: int = 0) -> None:
+    """Finished runs of 10 config values and 3 metrics, each its journal, ended an hour ago.
+
+    The pattern is one run that runcard recorded here; ids, times, config and metrics differ from run to run.
+    """
+    from runcard.journal import encode
+
+    events = _pattern()
+    chance = random.Random(start)
+    root.mkdir(parents=True, exist_ok=True)
+    an_hour_ago = time.time() - 3600
+    for number in range(start, start + runs):
+        began = _BEGAN + timedelta(seconds=number)
+        run_id = f"{began:%Y%m%dT%H%M%S}-{_short(number)}"
+        folder = root / run_id
+        folder.mkdir()
+        lines = []
+        for event in events:
+            changed: dict[str, Any] = event | {"t": event["t"] - events[0]["t"] + began.timestamp()}
+            if event["kind"] == "start":
+                config = event["config"] | {"lr": chance.random(), "seed": number}
+                changed |= {"run_id": run_id, "config": config, "config_hash": f"{number:064x}"}
+            if "metrics" in event:
+                changed["metrics"] = {name: chance.random() for name in event["metrics"]}
+            lines.append(encode(changed))
+        path = folder / "journal.jsonl"
+        path.write_bytes(b"".join(lines))
+        os.utime(path, (an_hour_ago, an_hour_ago))
+
+
+def make_repository(root: Path, *, files: int) -> Path:
+    """A repository of so many committed files in folders of 50, one changed and one untracked."""
+    root.mkdir(parents=True)
+    for number in range(files):
+        folder = root / f"part{number // 50}"
+        folder.mkdir(exist_ok=True)
+        (folder / f"module{number}.py").write_text(f"VALUE = {number}\n" * 20)
+    for command in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "files"],
+    ):
+        subprocess.run(["git", *command], cwd=root, check=True, capture_output=True)
+    (root / "part0" / "module0.py").write_text("VALUE = 'changed'\n")
+    (root / "new.py").write_text("VALUE = 'new'\n")
+    return root
+
+
+def _pattern() -> list[dict[str, Any]]:
+    """The events of one run, recorded by runcard in a process of its own."""
+    from benchmarks.harness import Subject, folder_of_its_own
+    from runcard.journal import Reading
+
+    with folder_of_its_own() as folder:
+        Subject("runcard", "runcard").do("empty_runs", folder, count=0)
+        path = next(folder.glob("*/journal.jsonl"))
+        return [dict(event) for event in Reading(path)]
+
+
+def _short(number: int) -> str:
+    letters = "0123456789abcdefghjkmnpqrstvwxyz"
+    text = ""
+    for _ in range(8):
+        number, rest = divmod(number, 32)
+        text = letters[rest] + text
+    return text

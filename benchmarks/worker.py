@@ -1,0 +1,221 @@
+"""One piece of work by one subject, in a process of its own and in the subject's own virtual environment.
+
+``python worker.py SUBJECT WORK FOLDER ARGUMENTS`` does it, and prints one line of JSON. Only the standard library and the
+subject are imported here. Times are in seconds. What a cost is compared with is measured here too, in turn with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import mmap
+import os
+import sys
+import time
+from pathlib import Path
+
+CONFIG = {"lr": 3e-4, "epochs": 10, "seed": 7, "name": "resnet", "wd": 0.01, "bs": 64, "opt": "adam", "amp": True}
+CONFIG |= {"data": "train.csv", "warmup": 500}
+FINAL = {"loss": 0.31, "accuracy": 0.93, "f1": 0.9}
+LINE = b'{"crc":"ee5e8988","n":100,"kind":"log","t":1795413996.6732538,"step":99,"metrics":{"loss":0.123456}}\n'
+TEN = {f"loss{i}": 0.123456 * (i + 1) for i in range(10)}
+_now = time.perf_counter
+
+
+def empty_runs(space, folder, *, count):
+    """Whole runs of 10 config values and 3 final metrics, each beside a folder with one file of the same bytes."""
+    runs, raw = [], []
+    text = json.dumps(CONFIG | FINAL).encode()
+    for i in range(count + 1):
+        start = _now()
+        space.begin(CONFIG)
+        space.end(FINAL)
+        middle = _now()
+        place = f"{folder}/raw{i}"
+        os.mkdir(place)
+        with open(f"{place}/run", "wb") as file:
+            file.write(text)
+        runs.append(middle - start)
+        raw.append(_now() - middle)
+    return {"first": runs[0], "runs": runs[1:], "raw": raw[1:]}
+
+
+def logging(space, folder, *, batches, size):
+    """Batches of one scalar, of one bare write of the same bytes, of ten scalars: in turn, seconds a call."""
+    log = space.begin(CONFIG)
+    one, raw, ten = [], [], []
+    fd = os.open(f"{folder}/raw", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    step = 0
+    for _ in range(batches):
+        start = _now()
+        for i in range(step, step + size):
+            log({"loss": 0.123456}, i)
+        written = _now()
+        for _ in range(size):
+            os.write(fd, LINE)
+        middle = _now()
+        for i in range(step, step + size):
+            log(TEN, i)
+        end = _now()
+        step += size
+        one.append((written - start) / size)
+        raw.append((middle - written) / size)
+        ten.append((end - middle) / size)
+    os.close(fd)
+    space.end(FINAL)
+    return {"one": one[1:], "raw": raw[1:], "ten": ten[1:]}
+
+
+def acknowledge(space, folder, *, rate):
+    """Log until killed; the count of calls that have returned lies in a shared file, which outlives the process."""
+    log = space.begin(CONFIG)
+    with open(f"{folder}/acknowledged", "r+b") as file:
+        count = mmap.mmap(file.fileno(), 8)
+    begun = _now()
+    step = 0
+    while True:
+        log({"loss": 0.123456}, step)
+        step += 1
+        count[:] = step.to_bytes(8, "little")
+        if rate:
+            time.sleep(max(0.0, begun + step / rate - _now()))
+
+
+def recovered(space, folder):
+    """What a reader finds after the kill."""
+    steps, state = space.recovered()
+    return {"steps": steps, "state": state}
+
+
+def steps(space, folder, *, count, metrics):
+    """One run of many steps: seconds to log, seconds to end, and how far memory rose."""
+    before = _peak()
+    log = space.begin(CONFIG)
+    values = {f"loss{i}" if i else "loss": 0.123456 * (i + 1) for i in range(metrics)}
+    start = _now()
+    for i in range(count):
+        log(values, i)
+    middle = _now()
+    space.end(FINAL)
+    end = _now()
+    imported = sorted(name for name in sys.modules if "." not in name or not name.startswith("__"))
+    return {"log": middle - start, "end": end - middle, "before": before, "peak": _peak(), "imported": imported}
+
+
+def imports(space, folder, *, names):
+    """How much memory the same imports take with nothing done."""
+    for name in names:
+        with contextlib.suppress(Exception):  # what the other process made up is no module here
+            importlib.import_module(name)
+    return {"peak": _peak()}
+
+
+def several(space, folder, *, count):
+    """Several runs one after another, begun when the file `go` appears: one of many such processes."""
+    Path(folder, f"ready{os.getpid()}").touch()
+    while not os.path.exists(f"{folder}/go"):
+        time.sleep(0.001)
+    for _ in range(count):
+        space.begin(CONFIG)
+        space.end(FINAL)
+    return {}
+
+
+def listing(space, folder, *, repeats):
+    """All runs sorted by one metric, first and again."""
+    times = []
+    for _ in range(repeats):
+        start = _now()
+        found = len(space.query())
+        times.append(_now() - start)
+    return {"found": found, "times": times, "peak": _peak()}
+
+
+def ranking(space, folder, *, repeats):
+    """All runs ranked by one metric, first and again."""
+    times = []
+    for _ in range(repeats):
+        start = _now()
+        found = len(space.rank())
+        times.append(_now() - start)
+    return {"found": found, "times": times, "peak": _peak()}
+
+
+def wide_runs(space, folder, *, keys, count):
+    """Whole runs with a config of many keys."""
+    config = {f"key{i}": i for i in range(keys)}
+    times = []
+    for _ in range(count + 1):
+        start = _now()
+        space.begin(config)
+        space.end(FINAL)
+        times.append(_now() - start)
+    return {"times": times[1:]}
+
+
+def footprint(space, folder, *, distribution):
+    """How many packages an installation brings, and their bytes on disk without their tests' caches."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import distribution as installed
+
+    known, waiting = {}, [distribution]
+    while waiting:
+        name = waiting.pop().lower().replace("_", "-")
+        if name in known:
+            continue
+        try:
+            found = installed(name)
+        except PackageNotFoundError:
+            continue
+        known[name] = sum(_size(file) for file in found.files or ())
+        for requirement in found.requires or ():
+            needed, _, marker = requirement.partition(";")
+            if "extra" not in marker:
+                waiting.append(_head(needed))
+    return {"packages": len(known), "bytes": sum(known.values()), "names": sorted(known)}
+
+
+def _head(requirement):
+    name = ""
+    for letter in requirement.strip():
+        if not (letter.isalnum() or letter in "-_."):
+            break
+        name += letter
+    return name
+
+
+def _size(file):
+    try:
+        return os.stat(file.locate()).st_size
+    except OSError:
+        return 0
+
+
+def _peak():
+    """The most memory this process has had, in bytes; the system's own count would remember its parent's."""
+    with open("/proc/self/status", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+WORKS = {work.__name__: work for work in (empty_runs, logging, acknowledge, recovered, steps, imports)}
+WORKS |= {work.__name__: work for work in (several, listing, ranking, wide_runs, footprint)}
+
+
+def main():
+    subject, work, folder, arguments = sys.argv[1:]
+    sys.path.append(os.path.dirname(os.path.abspath(__file__)))
+    said = os.dup(1)
+    os.dup2(2, 1)  # trackers print; the answer alone goes to standard output
+    space = None
+    if work not in ("imports", "footprint"):
+        space = importlib.import_module(f"subjects.{subject}").Space(Path(folder))
+    answer = WORKS[work](space, folder, **json.loads(arguments))
+    os.write(said, json.dumps(answer).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main()
