@@ -18,8 +18,15 @@ if TYPE_CHECKING:
 class ForkedJournal:
     """Takes the events of a child that forked while a run was open. Most children write none, and leave no file."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, writer: str = "journal") -> None:
+        """Made by `Run.adopt`.
+
+        Args:
+            folder: The run's.
+            writer: Whose child this is: the name says of which rank and attempt the events are.
+        """
         self._folder = folder
+        self.writer = writer
         self._journal: Journal | None = None
         self.unwritten = 0
         self._closed = False
@@ -41,7 +48,7 @@ class ForkedJournal:
             if self._folder is None or self._closed:
                 self.unwritten += 1
                 return False
-            name = f"journal-fork{os.getpid()}x{os.urandom(3).hex()}.jsonl"
+            name = f"{self.writer}-fork{os.getpid()}x{os.urandom(3).hex()}.jsonl"
             try:
                 self._journal = Journal(self._folder / name, exclusive=True)
             except OSError:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from runcard import settings
 from runcard._folding import points
 from runcard.errors import RunStateError, StoreError, describe, is_strict, warn
-from runcard.identity import Token, is_alive, is_run_id, launch_of, new_run_id, scheduler_job
+from runcard.identity import Token, began, is_alive, is_run_id, launch_of, new_run_id, scheduler_job
 from runcard.journal import Journal, MemoryJournal, Reading, last_events
 from runcard.record import History, RunRecord, Status, fold
 from runcard.sinks import registry, views
@@ -139,7 +139,8 @@ def is_open(token: Token) -> bool:
     folder = _folder_of(token)
     if folder is None:
         return False
-    latest = max(folder.glob("journal-attempt*.jsonl"), key=lambda path: path.stat().st_mtime, default=None)
+    attempts = (path for path in folder.glob("journal-attempt*.jsonl") if "-fork" not in path.name)
+    latest = max(attempts, key=lambda path: path.stat().st_mtime, default=None)
     path = latest or folder / "journal.jsonl"
     if any(event["kind"] == "end" for event in last_events(path)):
         return False
@@ -249,7 +250,7 @@ def _rank_place(run: Run, root: Path, wanted: Settings, launch: Any) -> Place:
     """The run that all ranks of a launch share, found without a barrier: who comes first writes its id down.
 
     A launcher that gives every launch the same key (a fixed master port) is told apart by the ranks themselves: a
-    rank whose journal is there already, or a run that has ended, belongs to an earlier launch.
+    rank whose journal is there already, or a run that was over before this process began, belongs to an earlier launch.
     """
     ordinal = _ordinals[os.getpid(), launch.key, run.name] = _ordinals.get((os.getpid(), launch.key, run.name), -1) + 1
     key = hashlib.sha256(f"{launch.key}|{run.name}|{ordinal}".encode("utf-8", "replace")).hexdigest()[:24]
@@ -259,7 +260,7 @@ def _rank_place(run: Run, root: Path, wanted: Settings, launch: Any) -> Place:
     for generation in range(10_000):
         run_id = _meet(meeting / f"{key}-{generation}")
         folder = make_run(root, run_id, wanted.mode, exist_ok=True)
-        if _has_ended(folder):
+        if _is_earlier_launch(folder):
             continue
         try:
             journal = Journal(folder / name, exclusive=True, mode=file_mode(root, wanted.mode))
@@ -295,14 +296,17 @@ def _meet(path: Path) -> str:
     raise OSError(f"{path} cannot be agreed on")
 
 
-def _has_ended(folder: Path) -> bool:
-    journal = folder / "journal.jsonl"
-    if not journal.exists():
-        return False
+def _is_earlier_launch(folder: Path) -> bool:
+    """Whether the run there was over before this process began: a rank that only comes late is of the same launch."""
     try:
-        return read_run(folder).status is not Status.RUNNING
+        touched = (folder / "journal.jsonl").stat().st_mtime
+        record = read_run(folder)
     except OSError:
+        return False  # rank 0 has not come yet
+    if record.status is Status.RUNNING:
         return False
+    start = began()
+    return start is None or start > (record.ended_at.timestamp() if record.ended_at is not None else touched)
 
 
 def _resumed(run: Run, root: Path, config_hash: str | None) -> Place | None:

@@ -404,7 +404,8 @@ class Run:
         self._journal.after_fork()
         from runcard._forked import ForkedJournal
 
-        self._journal = ForkedJournal(self.folder)
+        writer = getattr(self._journal, "writer", None) or self._journal.path.stem
+        self._journal = ForkedJournal(self.folder, writer)
         if self._life is not None and self._life.console is not None:
             self._life.console = None
 

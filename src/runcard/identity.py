@@ -119,6 +119,17 @@ def _started(pid: int) -> str | None:
     return None if fields[0] in (b"Z", b"X") else fields[19].decode()
 
 
+def began() -> float | None:
+    """When this process began, in seconds since the epoch; None where that cannot be told."""
+    told = _started(os.getpid())
+    if told is None:
+        return None
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    if clock is None or "." in told:  # psutil says it in seconds since the epoch
+        return float(told)
+    return time.time() - (time.clock_gettime(clock) - int(told) / os.sysconf("SC_CLK_TCK"))
+
+
 def _from_psutil(ask: Any) -> str | None:
     try:
         import psutil
