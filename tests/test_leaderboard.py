@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import math
 import multiprocessing
 import os
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from records import BEGAN, record
 
-from runcard import leaderboard
+from runcard import leaderboard, locks
 from runcard.record import Status
 
 FIXED = ["run_id", "started_at", "experiment", "name", "parent_id", "status", "duration_s", "decision", "is_best"]
@@ -249,6 +250,51 @@ def test_the_file_is_the_owners_or_the_groups(tmp_path):
     modes = [(folder / "leaderboard.csv").stat().st_mode & 0o777 for folder in (tmp_path, shared)]
     assert modes == [0o600, 0o660]
     assert (shared / ".leaderboard.lock").stat().st_mode & 0o777 == 0o660
+
+
+@pytest.fixture
+def no_locks(monkeypatch):
+    """A file system that knows no locks."""
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(locks, "_try", refuse)
+
+
+def test_without_locks_a_row_in_a_replaced_file_is_written_again(tmp_path, monkeypatch, no_locks):
+    """When another puts a new file in the place of the one that we append to, our row gets into the new one."""
+    leaderboard.add(tmp_path, record(0))
+    path = tmp_path / "leaderboard.csv"
+    append = leaderboard._append
+
+    def replaced_meanwhile(fd, cells):
+        (tmp_path / "new").write_bytes(path.read_bytes())
+        os.replace(tmp_path / "new", path)
+        append(fd, cells)
+
+    monkeypatch.setattr(leaderboard, "_append", replaced_meanwhile)
+    leaderboard.add(tmp_path, record(1))
+    assert [row["run_id"][-1] for row in rows(tmp_path)] == ["0", "1"]
+
+
+def test_without_locks_a_row_that_comes_while_the_file_is_rewritten_stays(tmp_path, monkeypatch, no_locks):
+    """When another appends while we write the file anew, we begin again and lose nothing."""
+    leaderboard.add(tmp_path, record(0))
+    replace = leaderboard.replace
+    looks = []
+    ordered = leaderboard._ordered
+
+    def another_ends_meanwhile(names):
+        looks.append(1)
+        if len(looks) == 1:
+            leaderboard.add(tmp_path, record(2))
+        return ordered(names)
+
+    monkeypatch.setattr(leaderboard, "_ordered", another_ends_meanwhile)
+    replace(tmp_path, record(1))
+    assert sorted(row["run_id"][-1] for row in rows(tmp_path)) == ["0", "1", "2"]
+    assert sorted(os.listdir(tmp_path)) == [".leaderboard.lock", "leaderboard.csv"]
 
 
 def _many(root, first, count):

@@ -41,6 +41,7 @@ FIXED_COLUMNS = (
 
 _LOCK = ".leaderboard.lock"
 _WAIT_S = 5.0
+_TRIES = 10
 _HEADER_LIMIT = 16 << 20  # bytes; a longer first line is no header of ours
 
 
@@ -60,7 +61,7 @@ def add(root: Path, record: RunRecord) -> str | None:
     """
     row = _row(record)
     path = os.path.join(root, FILE)
-    with locked(os.path.join(root, _LOCK), _WAIT_S):
+    with locked(os.path.join(root, _LOCK), _WAIT_S) as held:
         try:
             fd = os.open(path, os.O_RDWR | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
         except FileNotFoundError:
@@ -73,7 +74,8 @@ def add(root: Path, record: RunRecord) -> str | None:
                 lost = _cut_torn(fd)
                 if row.keys() <= columns.keys():
                     _append(fd, [row.get(name, "") for name in columns])
-                    return lost
+                    if held or _is_at(fd, path):
+                        return lost  # without locks another may have put a new file in the place of this one
         finally:
             os.close(fd)
         if not columns:  # empty: the writer that made it was killed
@@ -265,9 +267,27 @@ def _append(fd: int, cells: Iterable[str]) -> None:
         raise OSError(f"{FILE} took {written} of {len(line)} bytes; is the disk full?")
 
 
+def _is_at(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except OSError:
+        return False
+
+
 def _rewrite(path: str, new: Sequence[dict[str, str]], keep: Callable[[str], bool] = lambda _: True) -> None:
-    """Write the file anew with some rows put in the place of those of the same runs, or at the end."""
+    """Write the file anew with some rows put in the place of those of the same runs, or at the end.
+
+    Where there are no locks another may have changed the file while we wrote: then begin again, a few times.
+    """
+    for _ in range(_TRIES):
+        if _rewritten(path, new, keep):
+            return
+    raise OSError(f"{FILE} is being changed by many at once; `runcard leaderboard --rebuild` puts it right")
+
+
+def _rewritten(path: str, new: Sequence[dict[str, str]], keep: Callable[[str], bool]) -> bool:
     changed = {row["run_id"]: row for row in new}
+    before = _mark(path)
     try:
         with open(path, encoding="utf-8-sig", errors="backslashreplace", newline="") as file:
             rows = {run_id: row for run_id, row in _rows(file) if keep(run_id)}
@@ -275,7 +295,16 @@ def _rewrite(path: str, new: Sequence[dict[str, str]], keep: Callable[[str], boo
     except FileNotFoundError:
         rows, columns = {}, dict.fromkeys([*FIXED_COLUMNS, *(name for row in new for name in row)])
     rows.update(changed)
-    _write(path, _ordered(columns), iter(rows.values()))
+    return _write(path, _ordered(columns), iter(rows.values()), unless_changed=before)
+
+
+def _mark(path: str) -> tuple[int, int] | None:
+    """What tells a file from itself after another has appended to it or replaced it."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_size
 
 
 def _header(path: str) -> Iterable[str]:
@@ -301,7 +330,17 @@ def _rows(file: TextIO) -> Iterator[tuple[str, dict[str, str]]]:
             yield cells[at], {name: text for name, text in zip(header, cells, strict=False) if text}
 
 
-def _write(path: str, columns: Sequence[str], rows: Iterator[dict[str, str]]) -> None:
+_ANYHOW = (-1, -1)
+
+
+def _write(
+    path: str,
+    columns: Sequence[str],
+    rows: Iterator[dict[str, str]],
+    *,
+    unless_changed: tuple[int, int] | None = _ANYHOW,
+) -> bool:
+    """Write a file and put it in the place of the one there; False when that has changed from its mark."""
     shared = os.stat(os.path.dirname(path)).st_mode & 0o020
     mode = 0o660 if shared else 0o600
     partial = f"{path}.{os.getpid()}.partial"
@@ -312,10 +351,14 @@ def _write(path: str, columns: Sequence[str], rows: Iterator[dict[str, str]]) ->
                 os.fchmod(fd, mode)  # past the umask
             file.write(_line(columns))
             file.writelines(_line([row.get(name, "") for name in columns]) for row in rows)
-        os.replace(partial, path)
+        if unless_changed in (_ANYHOW, _mark(path)):
+            os.replace(partial, path)
+            return True
+        os.unlink(partial)
     except BaseException:
         try:
             os.unlink(partial)
         except OSError:
             pass  # the error that is on its way says more
         raise
+    return False
