@@ -287,3 +287,21 @@ def test_a_fork_in_a_rank_writes_beside_it(tmp_path, store):
     (record,) = store.runs()
     assert record.metrics == {"own": 0.0, "forked": 0.0}
     assert {p.name: p.value for p in store.history(record.run_id, rank=1)} == {"own": 1.0, "forked": 1.0}
+
+
+def test_a_failure_of_rank_0_is_told_whatever_the_others_say(tmp_path, store):
+    """Rank 0 fails and rank 1 ends well: the run has failed, with rank 0's error."""
+    path = program(
+        tmp_path,
+        RANK
+        + """
+    with run("train") as r:
+        open(f"in{rank()}", "w").close()
+        wait_for(f"in{1 - rank()}")
+        if rank() == 0:
+            raise ValueError("rank 0")
+""",
+    )
+    assert launch(path, [torchrun(rank, 2) for rank in range(2)])[0] == [1, 0]
+    (record,) = store.runs()
+    assert (record.status, record.error.message, record.exit_code) == (Status.FAILED, "rank 0", 1)

@@ -216,9 +216,10 @@ class Folding:
             )
         )
         self.ended = False
-        self.data.pop("error", None)
-        self.data.pop("exit_code", None)
         self.attempts[-1]["_t"] = started
+        if self.owner:  # a later attempt: how the earlier one ended is said in `attempts`
+            for name in _END_FIELDS:
+                self.data.pop(name, None)
         if "started_at" in self.data and self.attempt == 1:
             return  # another rank of the same launch
         first = {} if "started_at" not in self.data else {"started_at": self.data["started_at"]}
@@ -310,7 +311,7 @@ class Folding:
             return
         self.ended = True
         self.data.update(status=status, ended_at=_utc(ended), durability="process")
-        for name in ("result", "error", "exit_code", "resources", "is_best"):
+        for name in _END_FIELDS[3:]:
             if event.get(name) is not None:
                 self.data[name] = as_fields(event[name])
         self.returned.update(self._numbers(event))
@@ -405,6 +406,7 @@ _SHAPES: dict[str, type | tuple[type, ...]] = {
 }
 _SIGNS_OF_LIFE = ("start", "log", "system", "config", "artifact", "input")  # a judgement may come the day after
 _REMARKS = ("tag", "note", "name", "amend")
+_END_FIELDS = ("status", "ended_at", "durability", "result", "error", "exit_code", "resources", "is_best")
 _START_FIELDS = (
     "schema_version",
     "name",
