@@ -6,6 +6,7 @@ import re
 
 from records import record, with_history
 
+from runcard import _facts as facts
 from runcard import card
 from runcard.record import Status
 
@@ -134,38 +135,38 @@ def test_long_tables_end_and_say_where_the_rest_is():
 def test_a_run_without_a_last_word_tells_its_last_step():
     """Crashed, killed and running runs say how far they came; finished ones need not."""
     crashed = with_history("loss", [3.0, 2.0, 1.0], status=Status.CRASHED)
-    assert card.status_text(crashed) == "crashed, step 2"
-    assert card.status_text(with_history("loss", [3.0, 2.0])) == "finished"
-    assert card.status_text(record(status=Status.CRASHED)) == "crashed"
+    assert facts.status_text(crashed) == "crashed, step 2"
+    assert facts.status_text(with_history("loss", [3.0, 2.0])) == "finished"
+    assert facts.status_text(record(status=Status.CRASHED)) == "crashed"
 
 
 def test_code_is_said_to_be_incomplete_when_it_is():
     """Left-out files and odd states are in the words on the code."""
     odd = {**GIT, "state": "edited", "incomplete": True, "left_out": [{"path": "a"}]}
-    assert card.code(record(environment={"git": odd})) == (
+    assert facts.code(record(environment={"git": odd})) == (
         "a1b2c3d main +3 changes, files edited since they were imported, incomplete: 1 file left out"
     )
-    assert card.code(record(environment={"git": {"state": "no-repository"}})) == "in no repository"
-    assert card.code(record()) == "not captured"
+    assert facts.code(record(environment={"git": {"state": "no-repository"}})) == "in no repository"
+    assert facts.code(record()) == "not captured"
 
 
 def test_the_best_point_goes_by_the_direction_else_by_the_name():
     """The objective's direction says what is best; an accuracy is best at its highest, a loss at its lowest."""
     loss = with_history("score", [3.0, 1.0, 2.0], objective="score", direction="minimize")
-    assert card.best_point(loss, "score") == (1.0, 1)
-    assert card.best_point(with_history("val/accuracy", [0.1, 0.9, 0.5]), "val/accuracy") == (0.9, 1)
-    assert card.best_point(with_history("loss", [3.0, 1.0, 2.0]), "loss") == (1.0, 1)
-    assert card.best_point(record(), "gone") == (None, None)
+    assert facts.best_point(loss, "score") == (1.0, 1)
+    assert facts.best_point(with_history("val/accuracy", [0.1, 0.9, 0.5]), "val/accuracy") == (0.9, 1)
+    assert facts.best_point(with_history("loss", [3.0, 1.0, 2.0]), "loss") == (1.0, 1)
+    assert facts.best_point(record(), "gone") == (None, None)
 
 
 def test_courses_are_drawn_for_metrics_with_several_points():
     """A sparkline a metric; none for a metric of one point."""
     made = with_history("loss", [4.0, 2.0, 1.0], metrics={"final": 1})
-    assert card.courses(made, ["loss", "final"]) == {"loss": "█▃▁"}
+    assert facts.courses(made, ["loss", "final"]) == {"loss": "█▃▁"}
 
 
 def test_attempts_are_told_when_there_were_several():
     """A resumed run says how earlier attempts ended; other ranks are no attempts."""
     entries = [{"status": "crashed"}, {"status": "finished"}, {"status": "finished", "process_rank": 1}]
-    assert card.attempts(record(attempts=entries)) == "2 (earlier: crashed)"
-    assert card.attempts(record(attempts=entries[1:])) == ""
+    assert facts.attempts(record(attempts=entries)) == "2 (earlier: crashed)"
+    assert facts.attempts(record(attempts=entries[1:])) == ""

@@ -19,11 +19,11 @@ SOURCE = ROOT / "src" / "runcard"
 LAYERS = [
     ["errors"],
     ["events", "record", "_folding"],
-    ["redact", "_secret_names", "_secret_patch", "_secret_shapes", "values", "_values", "_paths", "_words"],
+    ["redact", "_secret_names", "_secret_patch", "_secret_shapes", "values", "_values", "_paths", "_words", "_facts"],
     ["journal", "identity", "locks"],
     # The parts of query are pure functions of records: the store filters with them, so they lie below it.
     ["query", "_compare", "_explain", "_operations", "_patches", "_ranking", "_replicates", "_selecting", "_where"],
-    ["leaderboard", "index", "_changelog", "_columns", "_listing", "_frames", "settings", "card", "_notebook"],
+    ["leaderboard", "_rows", "index", "_changelog", "_columns", "_listing", "_frames", "settings", "card", "_notebook"],
     ["sinks", "capture"],
     ["delivery"],
     ["store", "retention"],

@@ -283,15 +283,15 @@ def test_without_locks_a_row_that_comes_while_the_file_is_rewritten_stays(tmp_pa
     leaderboard.add(tmp_path, record(0))
     replace = leaderboard.replace
     looks = []
-    ordered = leaderboard._ordered
+    arrange = leaderboard.ordered
 
     def another_ends_meanwhile(names):
         looks.append(1)
         if len(looks) == 1:
             leaderboard.add(tmp_path, record(2))
-        return ordered(names)
+        return arrange(names)
 
-    monkeypatch.setattr(leaderboard, "_ordered", another_ends_meanwhile)
+    monkeypatch.setattr(leaderboard, "ordered", another_ends_meanwhile)
     replace(tmp_path, record(1))
     assert sorted(row["run_id"][-1] for row in rows(tmp_path)) == ["0", "1", "2"]
     assert sorted(os.listdir(tmp_path)) == [".leaderboard.lock", "leaderboard.csv"]

@@ -10,9 +10,10 @@ import pytest
 from records import BEGAN, record
 
 from runcard import open_store, retention, run
+from runcard.cli.quantities import parse_age, parse_size
 from runcard.errors import SettingError, StoreError
 from runcard.record import Status
-from runcard.retention import apply, artifact_files, parse_age, parse_size, plan
+from runcard.retention import apply, artifact_files, plan
 
 LATER = BEGAN + timedelta(days=100)
 

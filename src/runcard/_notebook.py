@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from runcard import card
+from runcard import _facts as facts
 from runcard._paths import leaves
 from runcard._words import duration, number, plain_on_screen, setting, size
 from runcard.errors import contained
@@ -36,9 +36,9 @@ def record_html(record: RunRecord) -> str:
     if record.artifacts:
         rows = ((_text(_name(entry)), _text(size(entry.get("bytes")))) for entry in record.artifacts[:_ROWS])
         parts.append(_section("files", _table(rows), len(record.artifacts)))
-    facts = {"code": card.code(record), "ran": card.command(record), "machine": card.machine(record)}
-    facts |= {"lost": card.lost(record) if record.losses else "", "folder": record.folder or ""}
-    parts.append(_table((_text(what), _text(how)) for what, how in facts.items() if how))
+    told = {"code": facts.code(record), "ran": facts.command(record), "machine": facts.machine(record)}
+    told |= {"lost": facts.lost(record) if record.losses else "", "folder": record.folder or ""}
+    parts.append(_table((_text(what), _text(how)) for what, how in told.items() if how))
     return f'<div style="font-size:90%;line-height:1.4;max-width:60em">{"".join(parts)}</div>'
 
 
@@ -70,30 +70,30 @@ def _read(run_id: str, folder: Path) -> RunRecord:
 
 def _heading(record: RunRecord) -> str:
     colour = _COLOURS.get(record.status.value, "inherit")
-    status = f'<span style="color:{colour};font-weight:bold">{_text(card.status_text(record))}</span>'
-    verdict = f" <b>{_text(card.verdict(record))}</b>" if card.verdict(record) else ""
+    status = f'<span style="color:{colour};font-weight:bold">{_text(facts.status_text(record))}</span>'
+    verdict = f" <b>{_text(facts.verdict(record))}</b>" if facts.verdict(record) else ""
     when = f"{record.started_at:%Y-%m-%d %H:%M}Z" if record.started_at else ""
     took = duration(record.duration_s) if record.duration_s is not None else ""
-    tail = " · ".join(_text(word) for word in (record.experiment, when, took, card.author(record)) if word)
+    tail = " · ".join(_text(word) for word in (record.experiment, when, took, facts.author(record)) if word)
     head = f"<code>{_text(record.short_id)}</code> <b>{_text(record.name)}</b> {status}{verdict}"
     return f'<div>{head} <span style="opacity:.7">{tail}</span></div>'
 
 
 def _error(record: RunRecord) -> str:
-    where, line = card.error_frame(record)
+    where, line = facts.error_frame(record)
     place = f"<div>{_text(where)}</div><code>{_text(line)}</code>" if where else ""
     text = plain_on_screen(str(record.error.get("traceback") or ""), lines=True) if record.error else ""
     pre = f'<pre style="font-size:90%">{_text(text)}</pre>'
     trace = f"<details><summary>traceback</summary>{pre}</details>" if text else ""
-    return f'<div style="color:{_COLOURS["failed"]}"><b>{_text(card.error_line(record))}</b>{place}{trace}</div>'
+    return f'<div style="color:{_COLOURS["failed"]}"><b>{_text(facts.error_line(record))}</b>{place}{trace}</div>'
 
 
 def _metrics(record: RunRecord) -> str:
     names = list(record.metrics)[:_ROWS]
-    courses = card.courses(record, names)
+    courses = facts.courses(record, names)
     rows = [("", "last", "best", "@step", "")]
     for name in names:
-        best, step = card.best_point(record, name)
+        best, step = facts.best_point(record, name)
         several = name in courses
         rows.append(
             (

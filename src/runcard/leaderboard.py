@@ -12,10 +12,9 @@ from __future__ import annotations
 import csv
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from runcard._paths import leaves
-from runcard.events import mark
+from runcard._rows import cell, line_of, ordered, row_of
 from runcard.locks import locked
 from runcard.record import Status
 
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from runcard.record import RunRecord
+
+__all__ = ["FILE", "FIXED_COLUMNS", "add", "cell", "rebuild", "remove", "replace"]
 
 FILE = "leaderboard.csv"
 FIXED_COLUMNS = (
@@ -59,13 +60,13 @@ def add(root: Path, record: RunRecord) -> str | None:
         OSError: When the file cannot be written; a half-written row is taken back.
         ValueError: When the file there is no leaderboard.
     """
-    row = _row(record)
+    row = row_of(record)
     path = os.path.join(root, FILE)
     with locked(os.path.join(root, _LOCK), _WAIT_S) as held:
         try:
             fd = os.open(path, os.O_RDWR | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
         except FileNotFoundError:
-            _write(path, _ordered(row), iter([row]))
+            _write(path, ordered(row), iter([row]))
             return None
         lost = None
         try:
@@ -79,7 +80,7 @@ def add(root: Path, record: RunRecord) -> str | None:
         finally:
             os.close(fd)
         if not columns:  # empty: the writer that made it was killed
-            _write(path, _ordered(row), iter([row]))
+            _write(path, ordered(row), iter([row]))
             return None
         _rewrite(path, [row])
         return lost
@@ -92,7 +93,7 @@ def replace(root: Path, record: RunRecord) -> None:
         OSError: When the file cannot be written; the old one stays as it was.
         ValueError: When the file there is no leaderboard.
     """
-    row = _row(record)
+    row = row_of(record)
     with locked(os.path.join(root, _LOCK), _WAIT_S):
         _rewrite(os.path.join(root, FILE), [row])
 
@@ -119,7 +120,7 @@ def rebuild(root: Path, records: Iterable[RunRecord]) -> Path:
         OSError: When the file cannot be written; the old one stays as it was.
     """
     path = root / FILE
-    rows = {record.run_id: _row(record) for record in records if record.status is not Status.RUNNING}
+    rows = {record.run_id: row_of(record) for record in records if record.status is not Status.RUNNING}
     known = set(rows)
     with locked(os.path.join(root, _LOCK), _WAIT_S):
         try:
@@ -129,80 +130,8 @@ def rebuild(root: Path, records: Iterable[RunRecord]) -> Path:
         except (OSError, ValueError):
             pass  # there was none, or it was damaged, which is why it is rebuilt
         columns = dict.fromkeys(FIXED_COLUMNS) | {name: None for row in rows.values() for name in row}
-        _write(os.fspath(path), _ordered(columns), iter(rows.values()))
+        _write(os.fspath(path), ordered(columns), iter(rows.values()))
     return path
-
-
-def cell(value: Any) -> str:
-    """A value as the text of its CSV cell, before CSV's own quotes: numbers as numbers, the rest as harmless text."""
-    kind = type(value)
-    if kind is float:
-        return repr(value)
-    if kind is bool:
-        return "True" if value else "False"
-    if value is None:
-        return ""
-    if kind is int:
-        return str(value) if -_WIDE < value < _WIDE else hex(value)  # Python refuses to write out very long ones
-    return _harmless(value if kind is str else _as_text(value))
-
-
-_WIDE = 10**4000
-_CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_QUOTED = re.compile('[",\n\r]')
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, str):
-        return str.__str__(value)
-    import json
-
-    return json.dumps(mark(value), ensure_ascii=False, default=str, separators=(",", ":"))
-
-
-def _harmless(text: str) -> str:
-    """Text that neither a spreadsheet calculates nor a terminal obeys."""
-    if not text:
-        return text
-    formula = text[0] in "=+-@\t\r"
-    if not (text.isascii() and text.isprintable()):
-        text = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
-    return f"'{text}" if formula else text
-
-
-def _row(record: RunRecord) -> dict[str, str]:
-    """Column → cell."""
-    started = record.started_at
-    row = {
-        "run_id": record.run_id,
-        # microseconds always: pandas takes all times of a column by the form of the first
-        "started_at": started.isoformat(timespec="microseconds") if started is not None else "",
-        "experiment": _harmless(record.experiment),
-        "name": _harmless(record.name),
-        "parent_id": cell(record.parent_id),
-        "status": record.status.value,
-        "duration_s": cell(record.duration_s),
-        "decision": cell(record.decision),
-        "is_best": cell(record.is_best),
-    }
-    if record.config:
-        for path, value in leaves(record.config, "config"):
-            row[_harmless(path)] = cell(value)
-    for name, value in record.metrics.items():
-        row[_harmless(f"metrics.{name}")] = cell(value)
-    return row
-
-
-def _ordered(names: Iterable[str]) -> list[str]:
-    """The fixed columns, then config, then metrics, each in the order met; columns of others' making before metrics."""
-    names = list(names)
-    metrics = [name for name in names if name.startswith("metrics.")]
-    return [name for name in names if not name.startswith("metrics.")] + metrics
-
-
-def _line(cells: Iterable[str]) -> bytes:
-    quoted = [f'"{each.replace(chr(34), chr(34) * 2)}"' if _QUOTED.search(each) else each for each in cells]
-    return (",".join(quoted) + "\n").encode("utf-8", "backslashreplace")
 
 
 _parsed: dict[bytes, dict[str, None]] = {}  # the header seen last: a process adds many rows under the same one
@@ -259,7 +188,7 @@ def _at(fd: int, offset: int, size: int) -> bytes:
 
 
 def _append(fd: int, cells: Iterable[str]) -> None:
-    line = _line(cells)
+    line = line_of(cells)
     before = os.fstat(fd).st_size
     written = os.write(fd, line)
     if written != len(line):
@@ -295,7 +224,7 @@ def _rewritten(path: str, new: Sequence[dict[str, str]], keep: Callable[[str], b
     except FileNotFoundError:
         rows, columns = {}, dict.fromkeys([*FIXED_COLUMNS, *(name for row in new for name in row)])
     rows.update(changed)
-    return _write(path, _ordered(columns), iter(rows.values()), unless_changed=before)
+    return _write(path, ordered(columns), iter(rows.values()), unless_changed=before)
 
 
 def _mark(path: str) -> tuple[int, int] | None:
@@ -349,8 +278,8 @@ def _write(
         with open(fd, "wb") as file:
             if shared and hasattr(os, "fchmod"):
                 os.fchmod(fd, mode)  # past the umask
-            file.write(_line(columns))
-            file.writelines(_line([row.get(name, "") for name in columns]) for row in rows)
+            file.write(line_of(columns))
+            file.writelines(line_of([row.get(name, "") for name in columns]) for row in rows)
         if unless_changed in (_ANYHOW, _mark(path)):
             os.replace(partial, path)
             return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from runcard import card
+from runcard import _facts as facts
 from runcard._paths import leaves
 from runcard._words import duration, elide, elide_middle, number, plain_on_screen, setting, size, width_of, wrapped
 from runcard.cli.screen import STATUS_STYLES, Column, Line, Piece, flow, table
@@ -45,8 +45,8 @@ def _lines(record: RunRecord, siblings: Sequence[RunRecord], width: int) -> Iter
     if record.metrics:
         yield from _metrics(record, width)
     for label, left, right in (
-        ("code", card.code(record), card.function(record)),
-        ("ran", card.command(record), card.machine(record)),
+        ("code", facts.code(record), facts.function(record)),
+        ("ran", facts.command(record), facts.machine(record)),
     ):
         yield from _fact(label, left, right, width)
     yield from _files("inputs", record.inputs, width)
@@ -63,7 +63,7 @@ def _lines(record: RunRecord, siblings: Sequence[RunRecord], width: int) -> Iter
 
 
 def _heading(record: RunRecord, siblings: Sequence[RunRecord], width: int) -> Iterator[Line]:
-    status = card.status_text(record)
+    status = facts.status_text(record)
     word, comma, rest = status.partition(",")
     style = f"{STATUS_STYLES.get(record.status.value, '')} bold".replace("bold bold", "bold")
     name = plain_on_screen(record.name)
@@ -88,8 +88,8 @@ def _heading(record: RunRecord, siblings: Sequence[RunRecord], width: int) -> It
 
 
 def _error(record: RunRecord, width: int) -> Iterator[Line]:
-    yield from ([Piece(part, "red bold")] for part in wrapped(card.error_line(record), width, 4))
-    where, line = card.error_frame(record)
+    yield from ([Piece(part, "red bold")] for part in wrapped(facts.error_line(record), width, 4))
+    where, line = facts.error_frame(record)
     if where:
         yield [Piece(f"  at {elide_middle(where, width - 5)}", "red")]
     if line:
@@ -99,7 +99,7 @@ def _error(record: RunRecord, width: int) -> Iterator[Line]:
 
 
 def _reason(record: RunRecord, width: int) -> Iterator[Line]:
-    by = card.author(record)
+    by = facts.author(record)
     if not record.decision_reason:
         if by:
             yield from _ends([], [Piece(by, "dim")], width)
@@ -144,14 +144,14 @@ def _lines_of_changes(pieces: Sequence[Piece], count: int, width: int) -> int:
 def _metrics(record: RunRecord, width: int) -> Iterator[Line]:
     names = sorted(record.metrics, key=lambda name: name != record.objective)  # the objective first, else as logged
     shown = names[:_METRICS]
-    courses = card.courses(record, shown, 10)
+    courses = facts.courses(record, shown, 10)
     several = any(name in courses or _count(record, name) > 1 for name in shown)
     rows = []
     for name in shown:
         row = [Piece(f" {plain_on_screen(name)}", "bold" if name == record.objective else "")]
         row.append(Piece(number(record.metrics[name])))
         if several:
-            best, step = card.best_point(record, name) if _count(record, name) > 1 else (None, None)
+            best, step = facts.best_point(record, name) if _count(record, name) > 1 else (None, None)
             row += [Piece("" if best is None else number(best)), Piece("" if step is None else number(step))]
             row.append(Piece(courses.get(name, ""), "cyan"))
         rows.append(row)
@@ -199,9 +199,9 @@ def _relations(record: RunRecord, width: int) -> Iterator[Line]:
 
 
 def _lost(record: RunRecord, width: int) -> Iterator[Line]:
-    pieces = [Piece(card.lost(record), "yellow" if record.losses else "")]
-    if card.attempts(record):
-        pieces.append(Piece(f"attempts {card.attempts(record)}"))
+    pieces = [Piece(facts.lost(record), "yellow" if record.losses else "")]
+    if facts.attempts(record):
+        pieces.append(Piece(f"attempts {facts.attempts(record)}"))
     yield from flow("lost", pieces, width, indent=_INDENT)
 
 

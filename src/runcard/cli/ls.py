@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runcard import card
+from runcard import _facts as facts
 from runcard._words import duration, number, plain_on_screen, plural
 from runcard.cli import screen
 from runcard.cli.options import chosen, filters, json_option, opened, store_option
@@ -120,7 +120,7 @@ def is_damaged(record: RunRecord) -> bool:
 
 
 def _status(record: RunRecord, now: float) -> Piece:
-    text = card.status_text(record)
+    text = facts.status_text(record)
     if record.status is Status.RUNNING:
         seen = last_sign(record)
         text += f", {ago(now - seen)}" if seen is not None else ""

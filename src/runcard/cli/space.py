@@ -19,6 +19,7 @@ from runcard.cli.options import (
     store_option,
     yes_option,
 )
+from runcard.cli.quantities import parse_age, parse_size
 from runcard.cli.screen import Column, Piece
 from runcard.errors import RunStateError, SettingError
 from runcard.record import Status
@@ -82,8 +83,8 @@ def gc_command(
         keep_top=keep_top,
         by=by,
         direction=direction,
-        older_than=None if older_than is None else retention.parse_age(older_than),
-        max_size=None if max_size is None else retention.parse_size(max_size),
+        older_than=None if older_than is None else parse_age(older_than),
+        max_size=None if max_size is None else parse_size(max_size),
         runs=runs,
     )
     if as_json and (dry_run or yes or not made.removals):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from runcard import card
+from runcard import _facts as facts
 from runcard._words import duration, elide, number, plain_on_screen, sparkline
 from runcard.cli import screen
 from runcard.cli.ls import ago
@@ -140,7 +140,7 @@ def look(record: RunRecord) -> Glance:
 
 def picture(record: RunRecord, glance: Glance, now: float, width: int) -> list[Line]:
     """What a look shows, in a few lines."""
-    status = card.status_text(record) if record.status is not Status.RUNNING else "running"
+    status = facts.status_text(record) if record.status is not Status.RUNNING else "running"
     head = [
         Piece(record.short_id, "bold"),
         Piece("  "),
@@ -150,14 +150,14 @@ def picture(record: RunRecord, glance: Glance, now: float, width: int) -> list[L
     running = record.status is Status.RUNNING
     began = record.started_at.timestamp() if record.started_at else None
     took = now - began if running and began is not None else record.duration_s
-    facts = [f"{duration(took)} so far" if running else f"took {duration(took)}"]
+    told = [f"{duration(took)} so far" if running else f"took {duration(took)}"]
     if glance.step is not None:
-        facts.append(f"step {number(glance.step)}")
+        told.append(f"step {number(glance.step)}")
     if glance.rate:
-        facts.append(f"{number(glance.rate)} steps/s" if glance.rate >= 1 else f"{duration(1 / glance.rate)} a step")
+        told.append(f"{number(glance.rate)} steps/s" if glance.rate >= 1 else f"{duration(1 / glance.rate)} a step")
     if running and glance.seen is not None:
-        facts.append(f"last event {ago(max(0.0, now - glance.seen))}")
-    lines: list[Line] = [head, *screen.flow("", [Piece(fact) for fact in facts], width, indent=1)]
+        told.append(f"last event {ago(max(0.0, now - glance.seen))}")
+    lines: list[Line] = [head, *screen.flow("", [Piece(fact) for fact in told], width, indent=1)]
     names = list(glance.values)[:_METRICS]
     room = max(10, min(40, width - 40))
     rows = [
@@ -175,7 +175,7 @@ def picture(record: RunRecord, glance: Glance, now: float, width: int) -> list[L
     if len(glance.values) > _METRICS:
         lines.append([Piece(f" {len(glance.values) - _METRICS} more metrics", "dim")])
     if record.error:
-        lines.append([Piece(elide(card.error_line(record), width), "red")])
+        lines.append([Piece(elide(facts.error_line(record), width), "red")])
     return lines
 
 
