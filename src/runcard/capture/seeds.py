@@ -22,7 +22,8 @@ def seed_all(seed: int) -> dict[str, Any]:
     """Seed `random`, and numpy and PyTorch where they are loaded; tell which took what.
 
     numpy takes the seed modulo 2**32 and PyTorch modulo 2**64, on the processor and on every accelerator.
-    ``PYTHONHASHSEED`` cannot be changed in a running process and is told as it stands.
+    ``PYTHONHASHSEED`` cannot be changed in a running process and is told as it stands, as are PyTorch's switches and
+    the numbers of threads, which change results too.
     """
     random.seed(seed)
     told: dict[str, Any] = {"seed": _whole(seed), "random": True}
@@ -35,7 +36,7 @@ def seed_all(seed: int) -> dict[str, Any]:
         if cuda is not None:
             told["torch_cuda"] = cuda or "when it starts"
     told["pythonhashseed"] = os.environ.get("PYTHONHASHSEED")
-    return told
+    return told | known({"torch_switches": probe(_torch), "threads": probe(_threads) or None})
 
 
 def state() -> dict[str, Any]:
