@@ -6,13 +6,16 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from git_repositories import Repository
 
 from runcard import open_store
 
-TRAIN = b'''\
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TRAIN = b"""\
 import random
 from pathlib import Path
 from runcard import artifact_path, log, tracked
@@ -29,7 +32,7 @@ def train(data: Path = Path(__file__).parent / "data.csv", lr: float = 0.1, epoc
 if __name__ == "__main__":
     import sys
     train(lr=float(sys.argv[1]) if len(sys.argv) > 1 else 0.1)
-'''
+"""
 
 
 class Project(Repository):

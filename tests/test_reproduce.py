@@ -198,7 +198,7 @@ def test_a_patch_cannot_write_outside(shared, tmp_path, monkeypatch, name, prefl
         monkeypatch.setattr("runcard._rebuild.check_patch", lambda _: None)
     target = tmp_path / "deep" / "target"
     target.parent.mkdir()
-    with pytest.raises(CannotRebuildError, match="outside|do not apply"):
+    with pytest.raises(CannotRebuildError, match=r"outside|do not apply"):
         reproduce.restore(hostile(shared, tmp_path, new_file(name)), target)
     assert list(target.rglob("*")) == []
     assert list(target.parent.iterdir()) == [target]

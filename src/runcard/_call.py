@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from runcard.record import RunRecord
 
 REDACTED = "[redacted]"
+MAIN = ("__main__", "__mp_main__")  # the second, in processes that multiprocessing spawns
 
 
 class Obstacle(NamedTuple):
@@ -91,7 +92,7 @@ def _why_not_called(record: RunRecord, config: Mapping[str, Any]) -> Iterator[st
         yield f"{qualname} is defined inside a function"
         return
     file = file_of(record)
-    if function.get("module") == "__main__" and (file is None or not file.endswith(".py")):
+    if function.get("module") in MAIN and (file is None or not file.endswith(".py")):
         yield f"{qualname} was typed in, no file holds it"
     if bound_to(record) == "self":
         yield "the method's object is not in the record"
@@ -152,7 +153,7 @@ def _command(record: RunRecord) -> tuple[str | None, str]:
 def _call(record: RunRecord, config: Mapping[str, Any]) -> str:
     assert record.function is not None
     module, qualname = record.function.get("module"), record.function.get("qualname")
-    if module == "__main__":
+    if module in MAIN:
         module = Path(str(file_of(record) or "__main__")).stem
     whole = record.function.get("config_parameter")
     known = None if whole else parameters(record)

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runcard._call import MAIN
 from runcard._plan import decides, plan, relative, variables
 from runcard._rebuild import CannotRebuildError, build_tree, code_of
 from runcard._verdict import Tolerance, Verdict, compare_runs, failed
@@ -231,7 +232,7 @@ def _import_path(record: RunRecord, roots: list[list[str]]) -> list[str]:
     file, module = str(function.get("file") or ""), str(function.get("module") or "")
     command = recorded_command(record)
     entry = command.get("entry") if command.get("kind") == "script" else None
-    if module and module != "__main__" and file:
+    if module and module not in MAIN and file:
         parts = module.split(".")
         stem = Path(file).with_suffix("")
         names = parts if stem.name != "__init__" else [*parts, "__init__"]

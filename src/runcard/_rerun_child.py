@@ -10,6 +10,7 @@ import inspect
 import json
 import os
 import sys
+import types
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,6 @@ from runcard.events import restore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import ModuleType
 
 
 def main() -> None:
@@ -32,6 +32,7 @@ def main() -> None:
     move = Mover(told["roots"])
     move.import_path()
     sys.path[:0] = told["path"]
+    _as_recorded(told["command"], move)
     expected = Expected(
         told["run_id"],
         qualname=told["function"]["qualname"] if told["function"] else None,
@@ -85,7 +86,8 @@ class Mover:
 def call_function(told: Mapping[str, Any], move: Mover, expected: Expected) -> None:
     """Call the recorded function with its config."""
     where = told["function"]
-    module = _main_module(move(where["file"])) if where["module"] == "__main__" else import_module(where["module"])
+    is_main = where["module"] in _MAIN
+    module = _main_module(move(where["file"])) if is_main else import_module(where["module"])
     owner: Any = module
     *outer, name = where["qualname"].split(".")
     for each in outer:
@@ -93,8 +95,7 @@ def call_function(told: Mapping[str, Any], move: Mover, expected: Expected) -> N
     if outer and isinstance(inspect.getattr_static(owner, name), staticmethod | classmethod) is False:
         owner = owner()  # a method: the plan says that its object is a new one
     function = getattr(owner, name)
-    sys.argv[:] = [move(str(where.get("file") or ""))]
-    back = Back(told["config_types"], modules={"__main__": module}, move=move)
+    back = Back(told["config_types"], modules=dict.fromkeys(_MAIN, module) if is_main else {}, move=move)
     args, kwargs = arguments(function, told, back)
     expect(expected)
     _finished(function(*args, **kwargs))
@@ -154,10 +155,8 @@ def run_command(told: Mapping[str, Any], move: Mover, expected: Expected) -> Non
         sys.path.insert(0, "")
         sys.argv[:] = ["-c", *given]
         code = compile(str(what), "<string>", "exec")
-        space = vars(sys.modules["__main__"])
-        space.clear()
-        space.update(__name__="__main__", __builtins__=__builtins__)
-        exec(code, space)  # noqa: S102 - the recorded program, which the user has agreed to run
+        module = sys.modules["__main__"] = types.ModuleType("__main__")
+        exec(code, module.__dict__)  # noqa: S102 - the recorded program, which the user has agreed to run
     else:
         script = move(told["command"]["entry"])
         sys.path.insert(0, os.path.dirname(script))
@@ -165,7 +164,14 @@ def run_command(told: Mapping[str, Any], move: Mover, expected: Expected) -> Non
         runpy.run_path(script, run_name="__main__")
 
 
-def _main_module(file: str) -> ModuleType:
+def _as_recorded(command: Mapping[str, Any] | None, move: Mover) -> None:
+    """Let the program, and the record of it, see the recorded command line instead of ours."""
+    if command and command.get("orig_argv") and command.get("argv"):
+        sys.orig_argv[:] = [sys.executable, *map(move.word, command["orig_argv"][1:])]
+        sys.argv[:] = [*map(move.word, command["argv"])]
+
+
+def _main_module(file: str) -> types.ModuleType:
     """A script's module, without what stands below ``if __name__ == "__main__"``, as multiprocessing loads it."""
     import importlib.util
 
@@ -176,7 +182,23 @@ def _main_module(file: str) -> ModuleType:
     sys.path.insert(0, os.path.dirname(file))
     sys.modules["__mp_main__"] = sys.modules["__main__"] = module
     spec.loader.exec_module(module)
+    _rename(module, set())
     return module
+
+
+def _rename(owner: Any, seen: set[int]) -> None:
+    """Call what was defined in the script ``__main__`` again, as it was when it was recorded."""
+    for value in list(vars(owner).values()):
+        found: Any = value
+        while found is not None and id(found) not in seen and getattr(found, "__module__", None) == "__mp_main__":
+            seen.add(id(found))
+            try:
+                found.__module__ = "__main__"
+            except (AttributeError, TypeError):
+                break
+            if isinstance(found, type):
+                _rename(found, seen)
+            found = getattr(found, "__wrapped__", None) or getattr(found, "__func__", None)
 
 
 def _finished(result: Any) -> None:
@@ -211,6 +233,8 @@ def _is_environment(entry: str) -> bool:
         return True
     return any(entry.startswith(os.path.join(prefix, "lib", "")) for prefix in (sys.prefix, sys.base_prefix))
 
+
+_MAIN = ("__main__", "__mp_main__")  # the second, in processes that multiprocessing spawns
 
 if __name__ == "__main__":
     main()

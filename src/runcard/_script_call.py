@@ -7,7 +7,7 @@ import os
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from runcard._call import parameters
+from runcard._call import MAIN, bound_to, parameters
 from runcard._plan import relative
 from runcard.values import path_join
 
@@ -30,7 +30,7 @@ def call_source(record: RunRecord, planned: Plan, root: str) -> str:
     folder = _folder(record, root)
     lines = ["import os, sys", "", 'CODE = os.environ["CODE"]', f"sys.path.insert(0, {writing.path(folder)})"]
     qualname = str(function.get("qualname"))
-    if function.get("module") == "__main__":
+    if function.get("module") in MAIN:
         file = writing.path(str(function.get("file")))
         lines += [
             "import importlib.util",
@@ -176,7 +176,7 @@ class _Writing:
         module, _, qualname = kind.partition(":")
         if module == "builtins":
             return qualname
-        if module == "__main__":
+        if module in MAIN:
             return f"main.{qualname}"
         self.modules.add(module)
         return f"{module}.{qualname}"
@@ -192,7 +192,7 @@ def _folder(record: RunRecord, root: str) -> str:
     assert record.function is not None
     file, module = str(record.function.get("file") or root), str(record.function.get("module") or "")
     folder = os.path.dirname(file)
-    if module != "__main__":
+    if module not in MAIN:
         levels = module.count(".") + (os.path.basename(file) == "__init__.py")
         for _ in range(levels):
             folder = os.path.dirname(folder)
@@ -200,8 +200,6 @@ def _folder(record: RunRecord, root: str) -> str:
 
 
 def _is_method(record: RunRecord) -> bool:
-    from runcard._call import bound_to
-
     return bound_to(record) == "self"
 
 
