@@ -87,8 +87,8 @@ def _surroundings(record: RunRecord) -> Iterator[str]:
         ("code", _md(facts.code(record))),
         ("function", _code(facts.function(record))),
         ("started as", _code(facts.command(record))),
+        ("machine", _md(facts.machine(record))),
     ]
-    told.append(("machine", _md(facts.machine(record))))
     packages = record.environment.get("packages")
     if packages:
         told.append(("packages", f"{len(packages)}, listed in requirements.txt"))
