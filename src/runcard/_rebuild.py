@@ -207,6 +207,7 @@ class Objects:
         Raises:
             CannotRebuildError: When there is no git.
         """
+        self.place: str | None = None  # the repository on this machine that has the commit
         self._commit = commit
         self._scratch = Path(tempfile.mkdtemp(prefix="runcard-git-", dir=folder))
         self.folder = self._scratch / "git"
@@ -245,7 +246,8 @@ class Objects:
         for place in places(record, repository):
             folder = objects_folder(place)
             if folder is not None:
-                if self._sees(folder):
+                if self.sees(folder):
+                    self.place = place
                     return place
                 tried.append(f"{place} has it not")
             elif not _is_remote(place):
@@ -270,7 +272,10 @@ class Objects:
             links = self._submodules(index)
         except NoAnswer as failure:
             raise CannotRebuildError(f"the code could not be written: {failure.message or failure.word}") from None
-        return [{"path": path, "why": "a submodule, at the commit " + at} for path, at in links]
+        found: list[dict[str, str]] = []
+        for path, at in links:
+            found += _write_submodule(target, path, at, self.place)
+        return found
 
     def index(self, commit: str | None, patch: bytes, name: str = "index") -> str:
         """An index that holds a commit with a patch on top; the path of its file.
@@ -310,7 +315,7 @@ class Objects:
         except NoAnswer:
             pass  # "needs update" of changed files, or a folder without its history: the code itself is there
 
-    def _sees(self, objects: Path) -> bool:
+    def sees(self, objects: Path) -> bool:
         """Look into a repository's objects; whether the commit is there, with all its files."""
         if "\n" in str(objects):
             return False
@@ -345,6 +350,19 @@ class Objects:
         links = (entry for entry in listed.split(b"\0") if entry.startswith(b"160000 "))
         told = (entry.partition(b"\t") for entry in links)
         return [(os.fsdecode(path), head.split()[1].decode("ascii")) for head, _, path in told]
+
+
+def _write_submodule(target: Path, path: str, commit: str, place: str | None) -> list[dict[str, str]]:
+    """The commit of a submodule in its folder, from where it is checked out; else what is missing."""
+    inner = os.path.join(place, path) if place is not None else ""
+    folder = objects_folder(inner) if inner else None
+    if folder is not None:
+        with Objects(commit) as objects:
+            if objects.sees(folder):
+                objects.place = inner
+                below = objects.write(commit, b"", target / path)
+                return [{**entry, "path": f"{path}/{entry['path']}"} for entry in below]
+    return [{"path": path, "why": f"a submodule, whose commit {commit[:12]} is not here"}]
 
 
 def check_patch(patch: bytes) -> None:
