@@ -43,7 +43,7 @@ class Subject:
         kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR") if key in os.environ}
         told = {"PYTHONHASHSEED": "0", "NO_COLOR": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"}
         told |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_CONSOLE": "off", "TRACKIO_LOG_LEVEL": "ERROR"}
-        told |= {"DVC_NO_ANALYTICS": "1", "DVCLIVE_LOG_LEVEL": "ERROR", "MLFLOW_ENABLE_FILE_STORE": "true"}
+        told |= {"DVC_NO_ANALYTICS": "1", "DVCLIVE_LOG_LEVEL": "ERROR", "MLFLOW_ALLOW_FILE_STORE": "true"}
         return kept | told | ({"PYTHONPATH": self.source} if self.source else {})
 
     def command(self, work: str, folder: Path, arguments: dict[str, Any]) -> list[str]:

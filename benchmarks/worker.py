@@ -29,8 +29,7 @@ def empty_runs(space, folder, *, count):
     text = json.dumps(CONFIG | FINAL).encode()
     for i in range(count + 1):
         start = _now()
-        space.begin(CONFIG)
-        space.end(FINAL)
+        space.run(CONFIG, _nothing, FINAL)
         middle = _now()
         place = f"{folder}/raw{i}"
         os.mkdir(place)
@@ -43,43 +42,46 @@ def empty_runs(space, folder, *, count):
 
 def logging(space, folder, *, batches, size):
     """Batches of one scalar, of one bare write of the same bytes, of ten scalars: in turn, seconds a call."""
-    log = space.begin(CONFIG)
     one, raw, ten = [], [], []
     fd = os.open(f"{folder}/raw", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    step = 0
-    for _ in range(batches):
-        start = _now()
-        for i in range(step, step + size):
-            log({"loss": 0.123456}, i)
-        written = _now()
-        for _ in range(size):
-            os.write(fd, LINE)
-        middle = _now()
-        for i in range(step, step + size):
-            log(TEN, i)
-        end = _now()
-        step += size
-        one.append((written - start) / size)
-        raw.append((middle - written) / size)
-        ten.append((end - middle) / size)
+
+    def body(log):
+        for step in range(0, batches * size, size):
+            start = _now()
+            for i in range(step, step + size):
+                log({"loss": 0.123456}, i)
+            written = _now()
+            for _ in range(size):
+                os.write(fd, LINE)
+            middle = _now()
+            for i in range(step, step + size):
+                log(TEN, i)
+            end = _now()
+            one.append((written - start) / size)
+            raw.append((middle - written) / size)
+            ten.append((end - middle) / size)
+
+    space.run(CONFIG, body, FINAL)
     os.close(fd)
-    space.end(FINAL)
     return {"one": one[1:], "raw": raw[1:], "ten": ten[1:]}
 
 
 def acknowledge(space, folder, *, rate):
     """Log until killed; the count of calls that have returned lies in a shared file, which outlives the process."""
-    log = space.begin(CONFIG)
     with open(f"{folder}/acknowledged", "r+b") as file:
         count = mmap.mmap(file.fileno(), 8)
-    begun = _now()
-    step = 0
-    while True:
-        log({"loss": 0.123456}, step)
-        step += 1
-        count[:] = step.to_bytes(8, "little")
-        if rate:
-            time.sleep(max(0.0, begun + step / rate - _now()))
+
+    def body(log):
+        begun = _now()
+        step = 0
+        while True:
+            log({"loss": 0.123456}, step)
+            step += 1
+            count[:] = step.to_bytes(8, "little")
+            if rate:
+                time.sleep(max(0.0, begun + step / rate - _now()))
+
+    space.run(CONFIG, body, FINAL)
 
 
 def recovered(space, folder):
@@ -91,14 +93,17 @@ def recovered(space, folder):
 def steps(space, folder, *, count, metrics):
     """One run of many steps: seconds to log, seconds to end, and how far memory rose."""
     before = _peak()
-    log = space.begin(CONFIG)
     values = {f"loss{i}" if i else "loss": 0.123456 * (i + 1) for i in range(metrics)}
-    start = _now()
-    for i in range(count):
-        log(values, i)
-    middle = _now()
-    space.end(FINAL)
-    end = _now()
+    marks = []
+
+    def body(log):
+        marks.append(_now())
+        for i in range(count):
+            log(values, i)
+        marks.append(_now())
+
+    space.run(CONFIG, body, FINAL)
+    start, middle, end = *marks, _now()
     imported = sorted(name for name in sys.modules if "." not in name or not name.startswith("__"))
     return {"log": middle - start, "end": end - middle, "before": before, "peak": _peak(), "imported": imported}
 
@@ -117,8 +122,7 @@ def several(space, folder, *, count):
     while not os.path.exists(f"{folder}/go"):
         time.sleep(0.001)
     for _ in range(count):
-        space.begin(CONFIG)
-        space.end(FINAL)
+        space.run(CONFIG, _nothing, FINAL)
     return {}
 
 
@@ -148,10 +152,14 @@ def wide_runs(space, folder, *, keys, count):
     times = []
     for _ in range(count + 1):
         start = _now()
-        space.begin(config)
-        space.end(FINAL)
+        space.run(config, _nothing, FINAL)
         times.append(_now() - start)
     return {"times": times[1:]}
+
+
+def count(space, folder):
+    """How many whole runs there are."""
+    return {"found": space.count() if hasattr(space, "count") else len(space.query())}
 
 
 def footprint(space, folder, *, distribution):
@@ -174,6 +182,10 @@ def footprint(space, folder, *, distribution):
             if "extra" not in marker:
                 waiting.append(_head(needed))
     return {"packages": len(known), "bytes": sum(known.values()), "names": sorted(known)}
+
+
+def _nothing(log):
+    """A run with no steps."""
 
 
 def _head(requirement):
@@ -202,7 +214,7 @@ def _peak():
 
 
 WORKS = {work.__name__: work for work in (empty_runs, logging, acknowledge, recovered, steps, imports)}
-WORKS |= {work.__name__: work for work in (several, listing, ranking, wide_runs, footprint)}
+WORKS |= {work.__name__: work for work in (several, listing, ranking, count, wide_runs, footprint)}
 
 
 def main():

@@ -105,7 +105,7 @@ def run_side_by_side(subject: Subject, quick: bool) -> Trial:
         try:
             raw = _together(subject, folder, 0)
             took = _together(subject, folder, 25)
-            found = subject.do("listing", folder, repeats=1)["found"]
+            found = subject.do("count", folder)["found"]
         except WorkFailedError as error:
             return {"missing": Samples([200.0], note=str(error).splitlines()[-1][-80:])}
     return {"parallel": Samples([took], [raw]), "missing": Samples([200.0 - found])}

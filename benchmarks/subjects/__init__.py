@@ -1,11 +1,11 @@
 """One adapter a tracker: the same few acts, each in the tracker's own plain words.
 
-A subject's module has ``IMPORTS`` (what a script of a user would import), ``SPACE`` (a class of the acts below), and is
-loaded by `benchmarks.worker` inside the subject's own virtual environment, so it imports the tracker inside its methods.
+A subject's module has ``IMPORTS``, what a user's script would import, and ``Space``, a place where this tracker keeps
+runs. `benchmarks.worker` loads it inside the subject's own virtual environment; trackers are imported in methods.
 
-- ``Space(folder)``: where this tracker keeps its runs, made ready
-- ``begin(config) -> log(metrics, step)``: open a run, and how to log in it
-- ``end(metrics)``: record the final metrics and close the run, all of it on disk
-- ``recovered() -> (steps, state)``: what a reader finds of the only run: steps of ``loss``, and the state it is shown in
-- ``query() -> values``: all runs sorted by the metric ``loss``, best first, through the tracker's own way to list
+- ``Space(folder)``: the place, made ready
+- ``run(config, body, final)``: one run; ``body(log)`` logs with ``log(metrics, step)``; all of it is safe at the return
+- ``recovered() -> (steps, state)``: what a reader finds of the only run: points of ``loss``, and the state it is shown in
+- ``query() -> list``: all runs by the metric ``loss``, best first, through the tracker's own way to list them
+- ``count() -> int``, where it has no such way: how many whole runs there are
 """

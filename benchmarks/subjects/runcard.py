@@ -1,4 +1,4 @@
-"""runcard, with its defaults."""
+"""runcard, with its defaults: a files store."""
 
 from __future__ import annotations
 
@@ -6,25 +6,19 @@ IMPORTS = "from runcard import tracked, run, log\n@tracked\ndef train(lr=0.1): .
 
 
 class Space:
-    """A files store."""
-
     def __init__(self, folder):
         import runcard
 
         runcard.configure(directory=str(folder))
         self.folder = folder
-        self._run = None
 
-    def begin(self, config):
+    def run(self, config, body, final):
         from runcard import run
 
-        self._run = run("bench", config=config).start()
-        write = self._run.log
-        return lambda metrics, step: write(metrics, step=step)
-
-    def end(self, metrics):
-        self._run.log(metrics)
-        self._run.end()
+        with run("bench", config=config) as opened:
+            write = opened.log
+            body(lambda metrics, step: write(metrics, step=step))
+            write(final)
 
     def recovered(self):
         from runcard import open_store
@@ -36,7 +30,7 @@ class Space:
     def query(self):
         from runcard import open_store
 
-        return [record.metrics["loss"] for record in open_store(self.folder).runs(sort="metrics.loss")]
+        return open_store(self.folder).runs(sort="metrics.loss")
 
     def rank(self):
         from runcard import open_store

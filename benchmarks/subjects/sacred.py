@@ -1,0 +1,46 @@
+"""Sacred with its file storage observer."""
+
+from __future__ import annotations
+
+import json
+
+IMPORTS = "from sacred import Experiment\nfrom sacred.observers import FileStorageObserver"
+
+
+class Space:
+    def __init__(self, folder):
+        self.folder = folder / "sacred"
+
+    def run(self, config, body, final):
+        from sacred import SETTINGS, Experiment
+        from sacred.observers import FileStorageObserver
+
+        SETTINGS.CAPTURE_MODE = "no"
+        experiment = Experiment("bench", save_git_info=False, interactive=True)
+        experiment.add_config(config)
+        experiment.observers.append(FileStorageObserver(self.folder))
+
+        def main(_run):
+            def log(metrics, step):
+                for name, value in metrics.items():
+                    _run.log_scalar(name, value, step)
+
+            body(log)
+            log(final, None)
+
+        experiment.main(main)
+        experiment.run()
+
+    def recovered(self):
+        folder = self.folder / "1"
+        state = json.loads((folder / "run.json").read_text())["status"]
+        metrics = json.loads((folder / "metrics.json").read_text())
+        return len(metrics.get("loss", {}).get("values", ())), state
+
+    def query(self):
+        found = []
+        for path in self.folder.glob("*/metrics.json"):
+            text = path.read_text()
+            if text:
+                found.append((json.loads(text)["loss"]["values"][-1], path.parent.name))
+        return sorted(found)
