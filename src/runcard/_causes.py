@@ -132,7 +132,7 @@ def _of_seeds(original: RunRecord, made: RunRecord) -> Iterator[Cause]:
         old, new = before.get(name), after.get(name)
         if isinstance(old, dict) and isinstance(new, dict) and old.get("sha256") != new.get("sha256"):
             yield Cause("seed", f"the generator of {name} started elsewhere")
-    if before.get("seed") is None and "pythonhashseed" not in before:
+    if before.get("seed") is None:
         yield Cause(
             "seed", "no seed was set: a generator of its own (numpy.random.default_rng()) starts anew each time"
         )
