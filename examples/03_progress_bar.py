@@ -1,4 +1,7 @@
-"""Steps under a progress bar: `log()` prints nothing, so the bar stays in one piece."""
+"""Steps under a progress bar: `log()` prints nothing, so the bar stays in one piece.
+
+Needs rich: ``pip install -e ".[examples]"``.
+"""
 
 from __future__ import annotations
 
