@@ -116,15 +116,52 @@ def find(run: Run, wanted: Settings, token: Token | None, config_hash: str | Non
 
 
 def give_up(run: Run, start: Event) -> Place:
-    """The start event did not go to the disk: go on in memory, so that sinks and the run's end still have it."""
-    place = Place(run.root or Path(os.sep), None, run.run_id, MemoryJournal())
+    """The start event did not go to the disk: the next place takes the run, or else memory.
+
+    Raises:
+        StoreError: When ``strict`` holds.
+    """
+    before: Place = run._life.place
+    problem = f"{before.folder} cannot be written (is the disk full?)"
     if is_strict():
-        raise StoreError(f"{run.folder} cannot be written: is the disk full?")
-    warn(f"{run.folder} cannot be written (is the disk full?); this run is recorded in memory", once="start unwritten")
+        raise StoreError(f"{problem}; set directory= or RUNCARD_DIR to a folder that can be")
     run._journal.close()
-    run._journal, run.folder = place.journal, None
-    place.journal.append({key: value for key, value in start.items() if value is not None})
+    start = {name: value for name, value in start.items() if value not in (None, [], {})}
+    alone = before.rank is None and before.attempt == 1  # and so free to go
+    place = _elsewhere(before, start) if alone else None
+    if place is None:
+        place = Place(before.root, None, run.run_id, MemoryJournal())
+        place.journal.append(start)
+    elif before.folder is not None:
+        _remove(before.folder)  # what is torn there would read as a crashed run
+    place.spooled = before.spooled
+    run.root, run.folder, run._journal = place.root, place.folder, place.journal
+    warn(f"{problem}; this run is recorded in {place.folder or 'memory, until the process ends'}", once=problem)
     return place
+
+
+def _elsewhere(before: Place, start: Event) -> Place | None:
+    """The first other place that takes a run's start event."""
+    for root in _candidates(None):
+        if root == before.root:
+            continue
+        try:
+            make_store(root)
+            folder = make_run(root, before.run_id, "private")
+            journal = Journal(folder / "journal.jsonl", exclusive=True)
+        except OSError:
+            continue
+        if journal.append(start):
+            return Place(root, folder, before.run_id, journal)
+        journal.close()
+        _remove(folder)
+    return None
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_start(place: Place, config: Any, shared: Mapping[str, bytes]) -> None:
