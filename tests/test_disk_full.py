@@ -129,6 +129,7 @@ def full_at_writes(tmp_path, stride, form):
     short = program(tmp_path, SHORT.replace("sys.exit(7)", "sys.exit(0)"))
     count = calls_of(short, "write", RUNCARD_DIR=str(tmp_path / "count"))["write"]
     assert count > 10
+    moved = []
     for number in range(1, count + 1, stride):
         root = tmp_path / f"store{number}"
         inject = f"inject=write:error=ENOSPC:when={number}{form}"
@@ -143,8 +144,13 @@ def full_at_writes(tmp_path, stride, form):
             if record.status is Status.FINISHED:
                 lost = 4 - len(points) + (record.decision is None)
                 assert lost == record.losses.get("unwritten", 0) == record.losses.get("missing", 0) <= 1
-            else:  # the start or the end itself: the one is recorded in memory, the other said
-                assert "disk full?" in done.stderr
+            else:  # the end itself
+                assert "It will read as crashed" in done.stderr
+        if not form and "this run is recorded in" in done.stderr:  # the start itself
+            assert open_store(root).runs() == []
+            moved += [record.metrics for record in open_store(tmp_path / "state" / "runcard" / "runs").runs()]
+    assert all(metrics == {"loss": 0.25} for metrics in moved)
+    assert moved or form or stride > 1
     return number
 
 
@@ -360,6 +366,35 @@ def test_no_home_is_no_matter(tmp_path):
     done = wrapped(path, HOME="", XDG_STATE_HOME="", RUNCARD_DIR="")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(str(tmp_path / "runcards"))
+
+
+def test_a_start_that_does_not_fit_goes_to_the_next_place(tmp_path):
+    """A store without room for the start event: the run is whole in the state folder, and nothing torn is left."""
+    path = program(
+        tmp_path,
+        """
+        import errno, os
+        from runcard import journal, run
+        real = os.write
+        def full(fd, data):
+            if "/runcards/" in os.readlink(f"/proc/self/fd/{fd}"):
+                raise OSError(errno.ENOSPC, "no space")
+            return real(fd, data)
+        journal._os_write = full
+        with run("moved", config={"lr": 0.1}) as r:
+            r.log(loss=1.0)
+            assert r.token().endswith(str(r.root)) and str(r.folder).startswith(str(r.root))
+        print(r.folder)
+        """,
+    )
+    done = finished(path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("RuncardWarning") == 1
+    record = only(tmp_path / "state" / "runcard" / "runs")
+    assert done.stdout.strip() == record.folder
+    assert (record.status, record.config, record.metrics) == (Status.FINISHED, {"lr": 0.1}, {"loss": 1.0})
+    assert (tmp_path / "state/runcard/runs" / record.run_id / "config.json").exists()
+    assert open_store(tmp_path / "runcards").runs() == []
 
 
 def test_a_run_that_went_elsewhere_leaves_no_folder_behind(tmp_path, monkeypatch):

@@ -193,6 +193,7 @@ def test_views_that_cannot_be_written_cost_the_run_nothing(store, monkeypatch):
         with pytest.warns(RuncardWarning, match="could not write the views"):
             r = full()
     assert r.status == "finished"
+    assert r.run_id in (r.folder.parent / "leaderboard.csv").read_text("utf-8")
     assert "record.json" not in names(r.folder)
     assert [event["kind"] for event in Reading(r.folder / "journal.jsonl")][-1] == "end"
     store.note("full", "late")
