@@ -127,7 +127,7 @@ def test_odd_paths_harm_nothing(here):
         with open(b"bytes.txt", "w") as file:
             file.write("x")
         with pytest.raises(ValueError, match="null"):
-            Path("nul\0.txt").open()
+            os.open("nul\0.txt", os.O_RDONLY)
         with pytest.raises(TypeError):
             os.open(None, os.O_RDONLY)
         Path("sub").mkdir()

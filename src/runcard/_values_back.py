@@ -76,8 +76,9 @@ class Back:
         if first.startswith("$") and not first.startswith("$$") and len(value) == 1:
             return self._mark(first, value[first], path, kind)
         if kind in (None, "builtins:dict"):
-            if HIDDEN in value.values():
-                raise LostError(f"{path or 'the config'} holds what was redacted")
+            for key, item in value.items():
+                if isinstance(item, str) and item == HIDDEN:
+                    raise LostError(f"{_join(path, key)} was redacted")
             return self.fields(value, path)
         assert kind is not None
         if kind == "functools:partial":
@@ -260,11 +261,20 @@ def _dataclass(kind: Any, fields: dict[str, Any]) -> Any:
 
 
 def _model(kind: Any, fields: dict[str, Any]) -> Any:
-    """A pydantic model: checked anew, or as it was when its aliases or checks are in the way."""
+    """A pydantic model: checked anew, or put together as it was when its aliases or checks are in the way."""
+    declared = kind.model_fields
+    aliases = {name: each.validation_alias or each.alias or name for name, each in declared.items()}
+    given = {aliases[name] if isinstance(aliases.get(name), str) else name: value for name, value in fields.items()}
     try:
-        return kind.model_validate(fields)
+        made = kind.model_validate(given)
     except ValueError:
         return kind.model_construct(**fields)
+    kept = all(_same(getattr(made, name, None), value) for name, value in fields.items() if name in declared)
+    return made if kept else kind.model_construct(**fields)
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a is b or (type(a) is type(b) and repr(a) == repr(b))
 
 
 def _is_enum(kind: type[Any]) -> bool:
