@@ -40,11 +40,13 @@ def _unique_over_forks(forks, each):
     return len(set(found))
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # threads of other tests may still be there
 def test_ids_of_the_same_second_and_seed_differ_over_forks():
     """Forked children with equal seeds, in one second, never make the same id."""
     assert _unique_over_forks(8, 500) == 4_000
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # threads of other tests may still be there
 @pytest.mark.slow
 def test_a_hundred_thousand_ids_over_64_forks_are_unique():
     """10⁵ ids of one second are all different: their tail has 40 bits of the system's randomness."""
@@ -159,6 +161,7 @@ def test_hostile_descriptions_of_a_process_are_dead():
         assert not is_alive(alive, touched=None)
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # threads of other tests may still be there
 def test_a_forked_child_is_another_process():
     """The description is not inherited: a child describes itself."""
     this_process()
