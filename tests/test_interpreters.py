@@ -195,7 +195,7 @@ def test_no_home_and_no_names(tmp_path, store):
 def test_a_working_directory_that_cannot_be_written(tmp_path, monkeypatch):
     """No setting and a read-only project: the run lies in the state folder, one message says where, nothing raises."""
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
-        pytest.skip("unshare is not allowed here")
+        pytest.skip("unshare -rm is not allowed")
     monkeypatch.delenv("RUNCARD_DIR")
     project = tmp_path / "project"
     project.mkdir()
