@@ -49,7 +49,8 @@ def how_to_run(
     if record.function is not None and not reasons:
         return "function", _call(record, config)
     if command is not None and not changes:
-        obstacles += [Obstacle("call", f"{reason}; its command line is run instead") for reason in reasons]
+        if record.function is not None:
+            obstacles += [Obstacle("call", f"{reason}; its command line is run instead") for reason in reasons]
         return "command", command
     if record.function is not None and bound_to(record) == "self" and len(reasons) == 1:
         owner = str(record.function.get("qualname")).rpartition(".")[0]

@@ -42,7 +42,7 @@ def causes_of(
     """
     found = dict.fromkeys(_causes(original, made, planned, [tuple(pair) for pair in moved]))
     order = _ARITHMETIC if size < SMALL else _MEANING
-    causes = sorted(found, key=lambda cause: order.index(cause.kind))
+    causes = sorted(found, key=lambda cause: order.index("other" if _is_aside(cause) else cause.kind))
     if not causes:
         return [Cause("unknown", _NOTHING)]
     return causes
@@ -93,19 +93,28 @@ def _of_inputs(original: RunRecord, made: RunRecord) -> Iterator[Cause]:
 
 
 def _of_packages(changes: Iterable[Any]) -> Iterator[Cause]:
-    """Those that calculate first."""
-    told = []
+    """Those that calculate first; those that came since are counted."""
+    told, new = [], []
     for change in changes:
         name, _, part = str(change.path).partition(".")
         if part in ("path", "url", "pushed", "subdirectory", "vcs") or name == "runcard":
             continue
-        old, new = change.old, change.new
-        if part == "commit":
-            old, new = str(old)[:12], str(new)[:12]
-        text = f"{name} was {_short(old)}, is {_short(new)}" if old is not None and new is not None else None
-        text = text or (f"{name} {_short(old)} is missing" if new is None else f"{name} {_short(new)} is new")
-        told.append((name not in _CALCULATE, Cause("package", text)))
-    yield from (cause for _, cause in sorted(told))
+        if change.old is None:
+            new.append(name)
+        elif change.new is None:
+            told.append(Cause("package", f"{name} {_short(change.old)} is missing"))
+        else:
+            pair = [str(each)[:12] if part == "commit" else _short(each) for each in (change.old, change.new)]
+            told.append(Cause("package", f"{name} was {pair[0]}, is {pair[1]}"))
+    yield from sorted(told, key=_is_aside)
+    if new:
+        listed = ", ".join(new[:5])
+        yield Cause("package", f"{_ASIDE}{listed}{f' and {len(new) - 5} more' if len(new) > 5 else ''}")
+
+
+def _is_aside(cause: Cause) -> bool:
+    """Whether a package is none of those that calculate, or came since."""
+    return cause.kind == "package" and "editable" not in cause.what and cause.what.split()[0] not in _CALCULATE
 
 
 def _of_environment(changes: Iterable[Any]) -> Iterator[Cause]:
@@ -156,8 +165,9 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-_MEANING = ("setting", "input", "code", "seed", "package", "python", "variable", "machine", "unknown")
-_ARITHMETIC = ("setting", "package", "variable", "machine", "python", "input", "code", "seed", "unknown")
+_MEANING = ("setting", "input", "code", "seed", "package", "python", "variable", "machine", "other", "unknown")
+_ARITHMETIC = ("setting", "package", "python", "variable", "machine", "other", "input", "code", "seed", "unknown")
+_ASIDE = "not installed then: "
 _NOTHING = (
     "nothing that is recorded differs: the code may draw on the time, the network, an unseeded generator, "
     "or the order in which threads or a GPU add up"
