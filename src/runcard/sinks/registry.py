@@ -16,8 +16,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-_OWN = {"file": "runcard.sinks.files:open_sink", "memory": "runcard.sinks.memory:open_sink"}
-_EXAMPLES = {"file": "file:runcards", "memory": "memory:"}
+_OWN = {
+    "file": "runcard.sinks.files:open_sink",
+    "memory": "runcard.sinks.memory:open_sink",
+    "sqlite": "runcard.sinks.sql:open_sink",
+    "postgresql": "runcard.sinks.sql:open_sink",
+}
+_EXAMPLES = {
+    "file": "file:runcards",
+    "memory": "memory:",
+    "sqlite": "sqlite:///runs.db",
+    "postgresql": "postgresql://user@host/database",
+}
 
 
 def scheme_of(url: str) -> str:
