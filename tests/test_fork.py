@@ -214,11 +214,11 @@ def test_a_lock_held_by_another_thread_does_not_stop_the_child(what, tmp_path, s
             tmp_path,
             f"""
             import os, signal, sys, threading
+            os.register_at_fork(after_in_child=lambda: signal.alarm(10))  # before ours, which must not hang either
             from runcard import delivery, log, run
             seen = []
-            with run("first", sinks=["file:", seen.append]):
-                pass
-            with run("outer", sinks=["file:", seen.append]) as r:
+            sink = seen.append
+            with run("outer", sinks=["file:", sink]) as r:
                 held, over = threading.Event(), threading.Event()
                 def hold():
                     with {HOLDERS[what]}:
@@ -229,10 +229,8 @@ def test_a_lock_held_by_another_thread_does_not_stop_the_child(what, tmp_path, s
                 held.wait()
                 child = os.fork()
                 if child == 0:
-                    signal.alarm(20)
-                    del seen[:]
                     log(child=1.0)
-                    with run("inner", sinks=["file:", seen.append]):
+                    with run("inner", sinks=["file:", sink]):
                         log(inner=2.0)
                     assert [each.name for each in seen] == ["inner"], seen
                     sys.exit(7)

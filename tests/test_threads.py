@@ -177,6 +177,28 @@ def test_steps_that_race_with_the_end_are_in_the_history_or_counted(store):
     assert kinds(record.folder)["end"] == 1
 
 
+def test_a_step_that_finds_the_journal_closed_is_counted(store):
+    """A thread is between its look at the run and its line when the run ends: that step is late, and counted."""
+    r = run("racing").start()
+    began = threading.Event()
+
+    class Metrics(dict):
+        def items(self):
+            began.set()
+            return super().items()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuncardWarning)
+        with r._journal.lock:
+            thread = threading.Thread(target=r.log_points, args=(Metrics(x=1.0), 1))
+            thread.start()
+            assert not began.wait(0.1), "it waits for the lock, past its look at the state"
+            r.end()
+        thread.join()
+    record = store.get(r.run_id)
+    assert (record.metrics, record.losses) == ({}, {"after_end": 1})
+
+
 def test_the_context_of_a_pool_thread_is_clean_after_a_call(store):
     """A worker thread that ran a tracked function has no run left, also when it failed."""
 
