@@ -21,7 +21,7 @@ from runcard.events import mark
 from runcard.identity import is_run_id
 from runcard.record import RunRecord, Status
 from runcard.sinks import registry
-from runcard.sinks.files import FilesSource, read_run
+from runcard.sinks.files import FilesSource, read_run, readings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -179,14 +179,11 @@ class Store:
             RunNotFound: When no run answers to the reference.
         """
         record = self.get(ref)
-        if record.folder is None and rank is None:
+        if rank is None and (record.folder is None or self.root is None):  # the folder may have been a spool's
             return Points(point for point in record.metric_history if name is None or point.name == name)
-        journals = (
-            self._source.journals(record.run_id)
-            if record.folder is None
-            else FilesSource(Path(record.folder).parent).journals(record.run_id)
-        )
-        return Points(points(journals, name=name, rank=rank))
+        if record.folder is None:
+            return Points(points(self._source.journals(record.run_id), name=name, rank=rank))
+        return Points(points(readings(Path(record.folder)), name=name, rank=rank))
 
     def to_pandas(self) -> Any:
         """All runs as a pandas frame, a row each, with typed columns."""

@@ -103,6 +103,11 @@ def _write_row(root: Path, record: RunRecord, *, known: bool) -> None:
         leaderboard.replace(root, read_run(root / torn, torn))
 
 
+def readings(folder: Path) -> dict[str, journal.Reading]:
+    """The journals in a run's folder, by writer, unread."""
+    return {writer: journal.Reading(path) for writer, path in journal.writers(folder).items()}
+
+
 def read_run(folder: Path, run_id: str | None = None, *, hold: bool = False) -> RunRecord:
     """The record in a run's folder, `crashed` derived; never raises on what is damaged.
 
@@ -215,7 +220,7 @@ class FilesSource:
 
     def journals(self, run_id: str) -> dict[str, journal.Reading]:
         """The events of one run by writer."""
-        return {writer: journal.Reading(path) for writer, path in journal.writers(self.folder(run_id)).items()}
+        return readings(self.folder(run_id))
 
     def append(self, run_id: str, event: Event) -> None:
         """Append a late event under the run's lock, and bring the views and the leaderboard up to date.
