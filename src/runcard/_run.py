@@ -213,7 +213,7 @@ class Run:
         names = self._names
         values: dict[str, Any] = {}
         at = step
-        if step is not None and type(step) is not int:
+        if step is not None and (type(step) is not int or not -_BIG <= step < _BIG):
             at = step = self._step(step)
         with journal.lock:
             for name, value in named.items():
@@ -451,7 +451,8 @@ class Run:
         found = number(step)
         if found is None or isinstance(found, dict):
             self.lose("bad_step")
-            warn(f"the step {step!r:.50} is no number; the points have none", once=f"step {self.run_id}")
+            kind = type(step).__name__
+            warn(f"a step that is no number JSON has (a {kind}): the points are counted", once=f"step {self.run_id}")
             return None
         return found
 
