@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runcard import RuncardWarning, run
 from runcard._folding import points
 from runcard.card import card_markdown
 from runcard.record import Fields, History, Point, RunRecord, Status, as_fields, fold
@@ -404,3 +405,22 @@ def test_the_short_id_and_the_repr_say_which_run_it_is():
     record = folded(start(), log(0, loss=0.25), {"kind": "decision", "t": 1.0, "decision": "keep"}, end())
     assert record.short_id == "7k3f9q2m"
     assert repr(record) == "<RunRecord 7k3f9q2m train finished keep loss=0.25>"
+
+
+class Sullen:
+    """Says nothing of itself."""
+
+    def __repr__(self):
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize("step", [2**64, -(2**64), 10**5000, float("nan"), "seven", [1], Sullen()], ids=range(7))
+def test_a_step_that_is_no_json_number_is_counted_and_raises_nothing(step, store):
+    """The value is recorded at the point's count, with one warning; the next step is as ever."""
+    with run("steps") as r:
+        with pytest.warns(RuncardWarning, match="the points are counted"):
+            r.log(loss=0.5, step=step)
+        r.log(loss=0.25, step=2**63 - 1)
+    record = store.get("steps")
+    assert [(point.step, point.value) for point in record.metric_history] == [(0, 0.5), (2**63 - 1, 0.25)]
+    assert record.losses == {"bad_step": 1}
