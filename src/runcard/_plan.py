@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,7 @@ def plan(
         obstacles.append(Obstacle("package", f"{name} {then or ''}".rstrip() + f" {what}"))
     obstacles += _packages(record)
     python = _python(record)
-    if python is not None and not venv and python != sys.version.split()[0]:
+    if python is not None and python != sys.version.split()[0] and not (venv and interpreter(python) != sys.executable):
         obstacles.append(Obstacle("python", f"it ran under Python {python}; this is {sys.version.split()[0]}"))
     seed = dict(record.seed or {})
     obstacles += _seed(seed)
@@ -179,6 +180,16 @@ def variables(record: RunRecord) -> dict[str, str]:
 def decides(name: str) -> bool:
     """Whether a variable may change a result, and says nothing of one machine's folders and devices."""
     return name in _DECIDING or name.startswith(_DECIDING_PREFIXES)
+
+
+def interpreter(version: str | None) -> str:
+    """The path of a Python of a version's first two numbers; this one, when there is none."""
+    import shutil
+
+    minor = ".".join((version or "").split(".")[:2])
+    if not minor or minor == f"{sys.version_info.major}.{sys.version_info.minor}":
+        return sys.executable
+    return (shutil.which(f"python{minor}") if re.fullmatch(r"3\.\d+", minor) else None) or sys.executable
 
 
 def versions(record: RunRecord) -> dict[str, str]:

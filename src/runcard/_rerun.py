@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runcard._call import MAIN
-from runcard._plan import decides, plan, relative, variables
+from runcard._plan import decides, interpreter, plan, relative, variables
 from runcard._rebuild import CannotRebuildError, build_tree, code_of
 from runcard._verdict import Tolerance, Verdict, compare_runs, failed
 from runcard.errors import StoreError, describe, warn
@@ -351,11 +352,11 @@ def _environment(record: RunRecord, scratch: Path, told: dict[str, Any]) -> str:
     uv = shutil.which("uv")
     wanted = str((record.environment.get("python") or {}).get("version") or "")
     if uv is not None:
-        python = ["--python", ".".join(wanted.split(".")[:2])] if wanted else []
+        python = ["--python", ".".join(wanted.split(".")[:2])] if re.match(r"3\.\d+", wanted) else []
         _install([uv, "venv", "--quiet", *python, str(folder)])
         _install([uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), "-r", str(listed)])
     else:
-        _install([sys.executable, "-m", "venv", str(folder)])
+        _install([interpreter(wanted), "-m", "venv", str(folder)])
         pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         _install([*pip, "-r", str(listed)])
     shim = scratch / "shim"  # the instrument itself: this one, beside the recorded packages

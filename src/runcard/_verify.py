@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +11,7 @@ from runcard._plan import plan
 from runcard._rebuild import CannotRebuildError, code_of, read_patch
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
 
     from runcard._plan import Plan
@@ -23,7 +23,7 @@ class Check(NamedTuple):
 
     Attributes:
         kind: ``journal``, ``patch``, ``artifact`` or ``input``.
-        path: Which file.
+        path: Which file; relative to the run's folder where it lies there.
         state: ``same``, ``changed``, ``missing``, ``removed`` (by retention), ``damaged``, or ``unknown``: there is
             no hash to compare with, or it lies where this machine cannot look.
         detail: More of it, in words; may be empty.
@@ -85,14 +85,14 @@ def _journal(record: RunRecord) -> Iterator[Check]:
         return
     lost = {kind: count for kind in ("damaged", "missing", "unwritten") if (count := record.losses.get(kind))}
     told = ", ".join(f"{count} lines {kind}" for kind, count in lost.items())
-    yield Check("journal", os.path.join(record.folder, "journal.jsonl"), "damaged" if lost else "same", told)
+    yield Check("journal", "journal.jsonl", "damaged" if lost else "same", told)
 
 
 def _patch(record: RunRecord) -> Iterator[Check]:
     git = code_of(record)
     if not git.get("patch"):
         return
-    path = os.path.join(record.folder or "", "diff.patch")
+    path = "diff.patch"
     try:
         read_patch(record)
     except CannotRebuildError as error:
