@@ -275,10 +275,11 @@ class Store:
             if not known:
                 raise RunNotFound(f"there is no run in {self.url} yet")
             return max(self._newest_of(known), key=_when).run_id
-        by_id = [
-            run_id for run_id in known if text and (run_id.startswith(text) or run_id[-8:].startswith(text.lower()))
-        ]
-        found = by_id or [record.run_id for record in self._newest_first() if record.name == text]
+        found = [run_id for run_id in known if run_id[-8:] == text.lower()]
+        if not found:  # what somebody called a run goes before what chance did: `b` is a name before it is a prefix
+            found = [record.run_id for record in self.runs(where=f"name == {text!r}")] if text else []
+        if not found and text:
+            found = [each for each in known if each.startswith(text) or each[-8:].startswith(text.lower())]
         if len(found) == 1:
             return found[0]
         if not found:
