@@ -7,11 +7,16 @@ go to ``docs/``. ``--quick`` measures runcard alone in two minutes and writes no
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import time
 from pathlib import Path
 
+from benchmarks.growth import Growth, measure_growth
 from benchmarks.harness import ROOT, Samples, Subject, WorkFailedError
+from benchmarks.plot import draw, in_terminal
+from benchmarks.report import terminal, write
+from benchmarks.venvs import PEERS, prepare
 from benchmarks.works import WORKS, Work
 
 Results = dict[str, dict[str, Samples]]
@@ -25,29 +30,18 @@ def main(arguments: list[str] | None = None) -> int:
         from benchmarks.compare import compare
 
         return compare(options.compare, works)
-    from benchmarks.venvs import PEERS, prepare
-
     wanted = options.peers.split(",") if options.peers else [] if options.quick or options.peers == "" else [*PEERS]
     subjects = [Subject("runcard", "runcard"), *prepare(wanted, Path(options.venvs).expanduser())]
     results = measure(subjects, works, quick=options.quick)
-    from benchmarks.report import terminal
-
     print(terminal(results, subjects))
-    growth = {}
-    if not options.only or "growth" in options.only.split(","):
-        from benchmarks.growth import measure_growth
-
+    folder = Path(options.write) if options.write else None if options.quick or options.only else ROOT / "docs"
+    command = " ".join(["python -m benchmarks", *(arguments if arguments is not None else sys.argv[1:])])
+    growth: dict[str, Growth] = {}
+    if options.only is None or "growth" in options.only.split(","):
+        _write(results, subjects, growth, folder, command)  # what there is, should the longest part be broken off
         growth = measure_growth(subjects[0], quick=options.quick)
-    from benchmarks.plot import draw, in_terminal
-
-    print(in_terminal(results, growth))
-    folder = options.write or (None if options.quick or options.only else ROOT / "docs")
-    if folder:
-        from benchmarks.report import write
-
-        command = " ".join(["python -m benchmarks", *(arguments if arguments is not None else sys.argv[1:])])
-        draw(results, subjects, growth, Path(folder))
-        print(f"written: {write(results, subjects, growth, Path(folder), command)}")
+    _write(results, subjects, growth, folder, command)
+    print(in_terminal(results, subjects, growth))
     return 0
 
 
@@ -55,7 +49,7 @@ def measure(subjects: list[Subject], works: list[Work], *, quick: bool = False) 
     """Every work by every subject, a trial each in turn, so that a slow minute of the machine falls on all of them."""
     results: Results = {}
     for work in works:
-        taking = [subject for subject in subjects if subject.key == "runcard" or not work.own]
+        taking = [each for each in subjects if each.key == "runcard" or not (work.own or each.key in work.without)]
         start = time.monotonic()
         for number in range(work.rounds[quick]):
             turn = number % len(taking)
@@ -66,10 +60,18 @@ def measure(subjects: list[Subject], works: list[Work], *, quick: bool = False) 
     return results
 
 
+def _write(
+    results: Results, subjects: list[Subject], growth: dict[str, Growth], folder: Path | None, command: str
+) -> None:
+    if folder:
+        draw(results, subjects, growth, folder)
+        print(f"written: {write(results, subjects, growth, folder, command)}")
+
+
 def _take(results: Results, subject: Subject, work: Work, *, quick: bool) -> None:
     try:
         trial = work.trial(subject, quick)
-    except (WorkFailedError, OSError) as error:
+    except (WorkFailedError, OSError, subprocess.SubprocessError) as error:
         print(f"{work.key}: {error}", file=sys.stderr)
         return
     for key, samples in trial.items():

@@ -93,9 +93,10 @@ def _peers(results: dict[str, dict[str, Samples]], subjects: list[Subject]) -> l
     for row in rows:
         found = [(subject, results[row.key][subject.key]) for subject in subjects if subject.key in results[row.key]]
         found.sort(key=lambda pair: pair[1].middle)
-        lines += ["", f"**{row.title}**", "", f"| | {row.unit or 'count'} | × {row.raw} | |", "|---|---|---|---|"]
+        beside = f"× {row.raw}" if row.raw else ""
+        lines += ["", f"**{row.title}**", "", f"| | {row.unit or 'count'} | {beside} | |", "|---|---|---|---|"]
         lines += [
-            f"| {subject.title} | {_number(samples.middle)}{_spread(samples)} | {_ratio(samples)} | {samples.note} |"
+            f"| {subject.title} | {number(samples.middle)}{_spread(samples)} | {_ratio(samples)} | {samples.note} |"
             for subject, samples in found
         ]
     return lines[1:]
@@ -108,7 +109,7 @@ def _growth(growth: dict[str, Growth]) -> list[str]:
     ]
     lines += ["| | sizes and costs | slope |", "|---|---|---|"]
     for each in growth.values():
-        points = ", ".join(f"{size:,}: {_number(cost)}" for size, cost in each.points)
+        points = ", ".join(f"{size:,}: {number(cost)}" for size, cost in each.points)
         lines.append(f"| {each.title}, {each.unit} | {points} | {each.slope:.2f} |")
     return lines
 
@@ -124,19 +125,20 @@ def _verdict(row: Row, results: dict[str, dict[str, Samples]]) -> str:
 
 
 def _value(samples: Samples, row: Row) -> str:
-    return f"{_number(samples.middle)} {row.unit}".strip()
+    return f"{number(samples.middle)} {row.unit}".strip()
 
 
 def _ratio(samples: Samples) -> str:
-    return "" if samples.ratio is None else f"{_number(samples.ratio)} ×"
+    return "" if samples.ratio is None else f"{number(samples.ratio)} ×"
 
 
 def _spread(samples: Samples) -> str:
     if len(samples.values) < 2:
         return ""
     low, high = samples.spread
-    return f" ({_number(low)}–{_number(high)})"
+    return f" ({number(low)}–{number(high)})"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A number with three digits that count."""
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"

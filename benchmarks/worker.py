@@ -1,7 +1,7 @@
 """One piece of work by one subject, in a process of its own and in the subject's own virtual environment.
 
-``python worker.py SUBJECT WORK FOLDER ARGUMENTS`` does it, and prints one line of JSON. Only the standard library and the
-subject are imported here. Times are in seconds. What a cost is compared with is measured here too, in turn with it.
+``python worker.py SUBJECT WORK FOLDER ARGUMENTS`` does it, and prints one line of JSON. Only the standard library and
+the subject are imported here. Times are in seconds. What a cost stands beside is measured here too, in turn with it.
 """
 
 from __future__ import annotations

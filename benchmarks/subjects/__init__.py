@@ -5,7 +5,7 @@ runs. `benchmarks.worker` loads it inside the subject's own virtual environment;
 
 - ``Space(folder)``: the place, made ready
 - ``run(config, body, final)``: one run; ``body(log)`` logs with ``log(metrics, step)``; all of it is safe at the return
-- ``recovered() -> (steps, state)``: what a reader finds of the only run: points of ``loss``, and the state it is shown in
+- ``recovered() -> (steps, state)``: what a reader finds of the only run: points of ``loss``, and its state as shown
 - ``query() -> list``: all runs by the metric ``loss``, best first, through the tracker's own way to list them
 - ``count() -> int``, where it has no such way: how many whole runs there are
 """

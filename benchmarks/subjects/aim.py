@@ -22,21 +22,28 @@ class Space:
         run.close()
 
     def recovered(self):
+        from aim import Run
         from aim.sdk.repo import Repo
 
         repo = Repo.from_path(str(self.folder))
-        visible = sum(1 for _ in repo.query_runs("").iter_runs())
-        run = next(iter(repo.iter_runs()))
-        points = sum(len(metric.values) for metric in run.metrics() if metric.name == "loss")
-        return points, f"{'active' if run.active else 'ended'}{'' if visible else ', in no query'}"
+        visible = len(list(repo.iter_runs()))
+        (chunks,) = (self.folder / ".aim" / "seqs" / "chunks").iterdir()
+        run = Run(chunks.name, repo=repo, read_only=True)
+        points = sum(len(metric.values.sparse_list()[1]) for metric in run.metrics() if metric.name == "loss")
+        return points, f"{'active' if run.active else 'ended'}{'' if visible else ', in no query before a reindex'}"
 
     def query(self):
         from aim.sdk.repo import Repo
         from aim.sdk.types import QueryReportMode
 
         repo = Repo.from_path(str(self.folder))
+        if len(list(repo.iter_runs())) < self.count():  # runs just made are in no query
+            repo._recreate_index()
         found = {}
         for runs in repo.query_metrics("metric.name == 'loss'", report_mode=QueryReportMode.DISABLED).iter_runs():
             for metric in runs:
-                found[metric.run.hash] = metric.values.last()[1]
+                found[metric.run.hash] = metric.values.sparse_list()[1][-1]
         return sorted(found.items(), key=lambda pair: pair[1])
+
+    def count(self):
+        return len(list((self.folder / ".aim" / "seqs" / "chunks").iterdir()))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-IMPORTS = "import mlflow"
-
 
 class Common:
     synchronous = True

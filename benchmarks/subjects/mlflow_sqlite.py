@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from subjects.mlflow_common import IMPORTS, Common
+from subjects.mlflow_common import Common
 
-__all__ = ["IMPORTS", "Space"]
+IMPORTS = "import mlflow"
 
 
 class Space(Common):
-
     def __init__(self, folder):
         super().__init__(f"sqlite:///{folder}/mlflow.db")

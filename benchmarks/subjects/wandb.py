@@ -28,6 +28,9 @@ class Space:
                 state = f"exit {record.exit.exit_code}"
         return points, state
 
+    def query(self):
+        raise NotImplementedError("offline runs cannot be queried before they are synchronised")
+
     def count(self):
         return len(list(self.folder.glob("wandb/offline-run-*/*.wandb")))
 
