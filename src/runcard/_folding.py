@@ -58,7 +58,7 @@ def _points_of(events: Iterable[Event], name: str | None) -> Iterator[Point]:
         if kind != ("system" if system else "log"):
             continue
         time, step, metrics = event.get("t", 0.0), event.get("step"), event.get("metrics")
-        if not isinstance(metrics, dict) or not isinstance(time, _NUMBER) or not isinstance(step, _STEP):
+        if not isinstance(metrics, dict) or not _is_plain(time) or not (step is None or _is_plain(step)):
             continue
         for metric, value in metrics.items():
             if (name is None or metric == name) and isinstance(value, _NUMBER):
@@ -157,7 +157,8 @@ class Folding:
         wrong = [
             name
             for name, value in event.items()
-            if value is not None and not isinstance(value, _SHAPES.get(name, object))
+            if value is not None
+            and not (isinstance(value, _SHAPES.get(name, object)) and (type(value) is not int or _is_plain(value)))
         ]
         if not wrong:
             return event
@@ -177,7 +178,7 @@ class Folding:
 
     def _log(self, event: Event) -> None:
         step = event.get("step")
-        if not isinstance(step, _STEP):
+        if not (step is None or _is_plain(step)):
             raise TypeError("a step is a number")
         for name, value in event["metrics"].items():
             if not isinstance(value, _NUMBER):
@@ -386,13 +387,17 @@ class Folding:
         )
 
 
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a number that JSON has a form for; a step or a time beyond that is no writer's of ours."""
+    return isinstance(value, float) or (isinstance(value, int) and -(2**63) <= value < 2**64)
+
+
 def _utc(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
 _MANY = 10**9  # a loss is a count; a hostile one stays a number that JSON has
 _NUMBER = (int, float)
-_STEP = (int, float, type(None))
 _SHAPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("t", "duration_s"), _NUMBER),
     **dict.fromkeys(("attempt", "process_rank", "exit_code", "schema_version"), int),

@@ -36,6 +36,9 @@ SCHEMA_VERSION = 1
 
 Event = dict[str, Any]
 
+UNMARKED = frozenset(("environment", "function", "error", "seed", "alive", "inputs", "attempts"))
+"""Fields that hold no numbers of the user's: a mark of a number in them is no mark, and stays as it is."""
+
 OWNER = "journal"  # the writer of `journal.jsonl`; the others are `journal-<writer>`
 
 

@@ -21,7 +21,7 @@ from zlib import crc32
 
 import orjson
 
-from runcard.events import Event, restore
+from runcard.events import UNMARKED, Event, restore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -308,7 +308,9 @@ def decode(line: bytes) -> Event | None:
         return None
     if body.count(b"{") + body.count(b"[") > _DEPTH_LIMIT and _is_deep(event):
         return None
-    return restore(event) if b'{"$' in body else event
+    if b'{"$' in body:
+        return {name: value if name in UNMARKED else restore(value) for name, value in event.items()}
+    return event
 
 
 def _is_deep(value: Any) -> bool:

@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, overload
 
-from runcard.events import SCHEMA_VERSION, Event, mark, restore
+from runcard.events import SCHEMA_VERSION, UNMARKED, Event, mark, restore
 
 Journals = Mapping[str, Iterable[Event]]
 """The events of one run by writer, each in the order of its file."""
@@ -217,7 +217,7 @@ class RunRecord:
             elif name == "metric_summary":
                 value = Fields({metric: as_fields(summary) for metric, summary in restore(value).items()})
             elif name not in ("config_types", "losses", "tags"):
-                value = as_fields(restore(value))
+                value = as_fields(value if name in UNMARKED else restore(value))
             known[name] = value
         return cls(**{**known, **changes})
 
