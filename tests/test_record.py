@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runcard import RuncardWarning, run
+from runcard import RuncardWarning, open_store, run
 from runcard._folding import points
 from runcard.card import card_markdown
+from runcard.journal import encode
 from runcard.record import Fields, History, Point, RunRecord, Status, as_fields, fold
 
 RUN = "20261123T101112-7k3f9q2m"
@@ -189,6 +190,28 @@ def test_integers_beyond_floats_are_summed_up_exact():
     record = folded(start(), log(0, x=10**400), log(1, x=3), end())
     assert (record.metric_summary.x.max, record.metric_summary.x.min, record.metrics.x) == (10**400, 3, 3)
     assert record.losses == {}
+
+
+def test_marks_of_numbers_where_no_numbers_are_stay_marks(tmp_path):
+    """A hostile journal makes no record that strict JSON cannot hold, nor one that changes on its way back."""
+    wide = {"$int": "0x1" + "0" * 40}
+    places = {"environment": {"x": wide}, "function": wide, "alive": {"x": wide}}
+    places["inputs"] = [{"path": "/d", "bytes": wide}]
+    events = [
+        start(**places, process_rank=wide, seed={"x": wide}),
+        log(wide, loss=1.0),
+        log(1, t=wide, loss=wide),
+        {"kind": "artifact", "t": 1.0, "path": "a", "bytes": wide},
+        end(error={"type": "X", "notes": [wide]}, exit_code=wide, duration_s=wide),
+    ]
+    (tmp_path / RUN).mkdir()
+    path = tmp_path / RUN / "journal.jsonl"
+    path.write_bytes(b"".join(encode({"n": n, **event}) for n, event in enumerate(events)))
+    record = open_store(tmp_path).get(RUN)
+    data = orjson.dumps(record.to_dict())
+    assert orjson.dumps(RunRecord.from_dict(orjson.loads(data)).to_dict()) == data
+    assert record.environment.x == wide
+    assert record.losses["damaged"] >= 3
 
 
 def test_a_run_without_end_is_running_and_one_with_an_end_is_what_it_says():
