@@ -25,7 +25,7 @@ LAYERS = [
     ["query", "_compare", "_explain", "_operations", "_patches", "_ranking", "_replicates", "_selecting", "_where"],
     ["leaderboard", "_rows", "index", "_changelog", "_columns", "_listing", "_frames", "settings", "card", "_notebook"],
     ["sinks", "capture"],
-    ["delivery"],
+    ["delivery", "_parcels"],
     ["store", "retention"],
     [
         "reproduce",

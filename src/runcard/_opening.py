@@ -214,7 +214,7 @@ def _deliver(run: Run, life: Life) -> Delivery | None:
     delivery = Delivery(sinks, lambda sink, problem: report_sink(run, sink, problem))
     if any(is_live(sink) for sink in sinks):
         record = life.place.record(run.run_id)
-        delivery.start(lambda: own_copy(record), life.place.journal_path)
+        delivery.start(lambda: own_copy(record), life.place.journal_path, spooled=life.place.spooled)
     return delivery
 
 

@@ -4,6 +4,9 @@ Every sink has one courier: a daemon thread that hands it records and events, on
 is nothing to do. The end of a run waits for its couriers a bounded time in all; a sink that used it up is set aside and
 not waited for again in this process. A live sink is fed from the journal itself, by a cursor, so that a slow one costs
 the run nothing. What went wrong in a courier's thread is said in the user's, at the run's end.
+
+A live sink that was named by its URL can be reached again: what it did not take is tried again, later and later, and
+stays noted beside the journal until it has it, for the next process to go on with.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from runcard.errors import describe, warn
+from runcard._parcels import Parcel, notes
+from runcard.errors import contained, describe, warn
 from runcard.journal import decode
 from runcard.sinks.registry import name_of, resolve
 
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 
 POLL_S = 0.2  # how often a live sink's journal is looked at while the run goes on
 IDLE_S = 0.05  # how long a courier waits for the next errand before its thread ends
+AGAIN_S = 0.1, 30.0  # how long a courier waits after a sink's first failure, and at most
+TOUCH_S = 60.0  # how often a sink is shown that a run with nothing to say goes on
 STOP_S = 0.2  # how long a fork waits for a courier to come out of its sink
 _couriers: dict[int, Courier] = {}  # by the sink's identity, while there is something to do; of hung ones for ever
 _spent: dict[str, float] = {}  # by the sink's name: seconds this process has waited for it in vain
@@ -44,6 +50,11 @@ def sink_at(url: str, root: Path | None) -> Any:
         found = resolve(url, root=root)
         sink = _opened[key] = found.as_sink() if hasattr(found, "as_sink") else found
     return sink
+
+
+def has_address(sink: Any) -> bool:
+    """Whether another process can reach the sink too: a live one that was opened by its URL."""
+    return is_live(sink) and any(sink is opened for opened in list(_opened.values()))
 
 
 def is_live(sink: Any) -> bool:
@@ -65,11 +76,20 @@ class Delivery:
         self._report = report
         self._tickets: list[tuple[Courier, _Ticket]] = []
 
-    def start(self, copies: Callable[[], RunRecord], journal: Path | None) -> None:
-        """Let live sinks follow the run from here on; each gets its own record."""
+    def start(self, copies: Callable[[], RunRecord], journal: Path | None, *, spooled: bool = False) -> None:
+        """Let live sinks follow the run from here on; each gets its own record.
+
+        Args:
+            copies: Gives a record that nobody else has.
+            journal: The owner's journal; its folder has the others.
+            spooled: Whether that folder goes once all is delivered.
+        """
         for courier in self._couriers:
             if courier.live:
-                courier.put(_Ticket("start", copies(), journal, self._report))
+                ticket = _Ticket("start", copies(), journal, self._report)
+                if courier.lasting:
+                    contained("note what is to be delivered", courier.announce, ticket, spooled=spooled)
+                courier.put(ticket)
 
     def finish(self, copies: Callable[[], RunRecord], journal: Path | None) -> None:
         """Hand over the finished record; each sink gets its own."""
@@ -102,6 +122,9 @@ class Delivery:
                 courier.aside = True
                 _spent[courier.name] = deadline_s
                 done = False
+                if courier.lasting:
+                    courier.leave(ticket, deadline_s)
+                    continue
                 problem = f"no answer within {deadline_s:g} s"
                 self._report(courier.name, problem)
                 warn(
@@ -137,6 +160,7 @@ class Courier:
     Attributes:
         aside: Whether the sink once used up the deadline.
         live: Whether it follows runs from their start.
+        lasting: Whether what it does not take is kept for it.
         name: The sink's name in messages.
     """
 
@@ -144,12 +168,41 @@ class Courier:
         self.sink = sink
         self.name = getattr(sink, "url", None) or name_of(sink)
         self.live = is_live(sink)
+        self.lasting = has_address(sink)
         self.aside = False
         self._problems: deque[str] = deque(maxlen=1_000)
         self._errands: queue.SimpleQueue[_Ticket | None] = queue.SimpleQueue()  # safe in signal handlers too
         self._thread: threading.Thread | None = None
         self._starting = threading.RLock()
         self._open: dict[str, _Tail] = {}
+        self._parcels: dict[str, tuple[Parcel, list[_Ticket]]] = {}  # by run, the next to be tried first
+        self._left: list[Path] = []  # notes of what earlier processes left behind
+        self._looked: set[Path] = set()  # the stores whose notes were read
+        self._pause = 0.0  # after failures
+        self._due = 0.0  # when the next try is
+        self._touched = 0.0
+
+    def announce(self, ticket: _Ticket, *, spooled: bool) -> None:
+        """Begin a parcel, noted before the run goes on."""
+        parcel = self._parcel(ticket)
+        parcel.spooled = spooled
+        parcel.announce()
+        if parcel.note is not None and parcel.note.parent not in self._looked:
+            self._looked.add(parcel.note.parent)
+            self._left += [note for note in notes(parcel.note.parent.parent, self.name) if note != parcel.note]
+
+    def leave(self, ticket: _Ticket, deadline_s: float) -> None:
+        """Say what stays behind when the deadline is spent."""
+        waiting = self._parcels.get(ticket.record.run_id)
+        problem = "no answer"
+        if waiting is not None:
+            waiting[0].late = True
+            problem = waiting[0].problem or problem
+        warn(
+            f"the sink {self.name} took not all of the run within {deadline_s:g} s ({problem}); what is missing "
+            "is kept, and delivered by the next run with this sink or by `runcard sync`",
+            once=f"sink {self.name}",
+        )
 
     def put(self, ticket: _Ticket) -> None:
         """Add an errand; the thread is started when there is none."""
@@ -159,7 +212,7 @@ class Courier:
     @property
     def has_work(self) -> bool:
         """Whether there are errands to do or runs to follow."""
-        return bool(self._open) or not self._errands.empty()
+        return bool(self._open or self._parcels or self._left) or not self._errands.empty()
 
     def go_on(self) -> None:
         """Start the thread when there is none and something to do."""
@@ -190,9 +243,9 @@ class Courier:
         stopped = False
         while not stopped:
             try:
-                ticket = self._errands.get(timeout=POLL_S if self._open else IDLE_S)
+                ticket = self._errands.get(timeout=self._patience())
             except queue.Empty:
-                stopped = not self._open
+                stopped = not (self._open or self._parcels or self._left)
             else:
                 stopped = ticket is None
                 if ticket is not None:
@@ -200,6 +253,7 @@ class Courier:
             if not stopped:
                 for tail in list(self._open.values()):
                     self._feed(tail)
+                self._send()
         with self._starting:
             self._thread = None
             if not self.has_work and _couriers.get(id(self.sink)) is self:
@@ -212,7 +266,56 @@ class Courier:
         except BaseException as error:  # not even a broken report may end the thread that others wait for
             self._problems.append(describe(error))
         finally:
-            ticket.done.set()
+            if not self.lasting:
+                ticket.done.set()
+
+    def _patience(self) -> float:
+        """How long to wait for the next errand."""
+        if self._left and not self._pause:
+            return 0.0
+        return POLL_S if self._open or self._parcels or self._left else IDLE_S
+
+    def _parcel(self, ticket: _Ticket) -> Parcel:
+        run_id = ticket.record.run_id
+        if run_id not in self._parcels:
+            folder = ticket.journal.parent if ticket.journal is not None else None
+            self._parcels[run_id] = (Parcel(self.name, folder, ticket.record), [])
+        return self._parcels[run_id][0]
+
+    def _send(self) -> None:
+        """Hand over what is due; a sink that fails is left alone for a while, and the run that failed comes last."""
+        if time.monotonic() < self._due:
+            return
+        if self._left and not any(parcel.ended for parcel, _ in list(self._parcels.values())):
+            left = Parcel.left_behind(self._left.pop(0))
+            if left is not None:
+                self._parcels.setdefault(left.record.run_id, (left, []))
+        for run_id, (parcel, tickets) in list(self._parcels.items()):
+            try:
+                done = parcel.advance(self.sink)
+            except BaseException as error:  # nothing a sink raises in its own thread may end that thread
+                parcel.problem = describe(error)
+                self._pause = min(AGAIN_S[1], self._pause * 2 or AGAIN_S[0])
+                self._due = time.monotonic() + self._pause
+                self._parcels[run_id] = self._parcels.pop(run_id)
+                return
+            self._pause = 0.0
+            if done:
+                del self._parcels[run_id]
+                for ticket in tickets:
+                    ticket.done.set()
+        self._touch()
+
+    def _touch(self) -> None:
+        touch = getattr(self.sink, "touch", None)
+        if not callable(touch) or time.monotonic() - self._touched < TOUCH_S:
+            return
+        self._touched = time.monotonic()
+        for run_id in list(self._parcels):
+            try:
+                touch(run_id)
+            except BaseException:  # what it means will be told when there is something to deliver
+                return
 
     def _give_up(self, problem: str) -> None:
         """There is no thread to be had: the errands are not done, and say so instead of being waited for."""
@@ -225,6 +328,13 @@ class Courier:
 
     def _run(self, ticket: _Ticket) -> None:
         run_id = ticket.record.run_id
+        if self.lasting:
+            parcel = self._parcel(ticket)
+            if ticket.method == "finish":
+                parcel.record, parcel.ended = ticket.record, True
+                self._parcels[run_id][1].append(ticket)
+                self._due = 0.0  # the user waits
+            return
         if ticket.method == "start":
             self._open[run_id] = _Tail(run_id, ticket.journal, ticket.report)
             self._call(ticket.report, "start", ticket.record)
