@@ -159,8 +159,9 @@ def test_cells_without_a_file_are_recorded(tmp_path, store):
     assert records["train"].metrics == {"inner": 0.5, "result": 0.5}
 
 
-@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-", "1>/dev/full 2>/dev/full"])
-def test_closed_streams_raise_nothing_into_the_program(closed, tmp_path, store):
+@pytest.mark.parametrize("warnings", ["default", "error"])
+@pytest.mark.parametrize("closed", ["2>&-", "1>&- 2>&-", "1>/dev/full 2>/dev/full"])
+def test_closed_streams_raise_nothing_into_the_program(closed, warnings, tmp_path, store):
     """Standard output and error closed or full: the program's own code runs to its end, and says so in a file."""
     path = program(
         tmp_path,
@@ -173,9 +174,8 @@ def test_closed_streams_raise_nothing_into_the_program(closed, tmp_path, store):
         open("over", "w").close()
         """,
     )
-    subprocess.run(
-        ["sh", "-c", f'exec "$0" "$1" {closed}', sys.executable, path], cwd=tmp_path, timeout=90, check=False
-    )
+    line = f'exec "$0" -W {warnings} "$1" {closed}'
+    subprocess.run(["sh", "-c", line, sys.executable, path], cwd=tmp_path, timeout=90, check=False)
     assert (tmp_path / "over").exists()
     (record,) = store.runs()
     assert (record.status, record.metrics) == (Status.FINISHED, {"x": 1.0})

@@ -289,6 +289,7 @@ def interrupt_everywhere(stride, store):
             ended = kinds(record.folder)
             assert ended["end"] <= 1, (line, where)
             assert record.losses.get("damaged", 0) == 0, (line, where)
+            assert record.status is not Status.RUNNING, (line, where)
             if left:
                 assert record.status in (Status.FINISHED, Status.KILLED), (line, where, record.status)
                 assert record.metrics == {"loss": 1.0}, (line, where)
