@@ -137,15 +137,7 @@ class Store:
             return Runs(rank(records, metric, direction, at=at)[:limit])
         return Runs(
             self._listed(
-                ranking,
-                index,
-                metric,
-                direction,
-                at=at,
-                where=where,
-                experiment=experiment,
-                status=status,
-                limit=limit,
+                ranking, index, metric, direction, at=at, where=where, experiment=experiment, status=status, limit=limit
             )
         )
 
