@@ -363,3 +363,19 @@ def test_a_config_that_names_paths_outside_writes_nothing_there(tmp_path):
     assert verdict.outcome == "failed"
     assert sorted(path.name for path in Path("/tmp").glob("*escaped*")) == before
     assert not (tmp_path / "escaped").exists()
+
+
+def test_inputs_are_not_copied_through_a_link_of_the_code(tmp_path):
+    """A link in the commit that leads out of the code takes no copy of an input."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    project = trained(tmp_path)
+    (project.root / "door").symlink_to(outside)
+    project.commit()
+    project.python("train.py")
+    record = project.latest()
+    (project.root / "door").unlink()
+    project.write("door/x.csv", b"1,2\n")
+    inputs = [*record.inputs, Fields(path=str(project.root / "door" / "x.csv"), sha256="0" * 64, bytes=4)]
+    assert reproduce.rerun(replace(record, inputs=inputs)).outcome == "identical"
+    assert list(outside.iterdir()) == []

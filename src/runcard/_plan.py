@@ -102,6 +102,8 @@ def plan(
     source, patch_bytes, blobs = _code(record, repository, obstacles)
     config = with_changes(record, dict(changes or {}))
     how, call = how_to_run(record, config, dict(changes or {}), obstacles)
+    if record.process_rank is not None:
+        obstacles.append(Obstacle("call", "it was a launch of several ranks; it is run again as one process"))
     recorded = versions(record)
     here = {} if venv else _here(recorded)
     inputs = list(_inputs(record, blobs))
@@ -153,8 +155,9 @@ def with_changes(record: RunRecord, changes: Mapping[str, Any]) -> dict[str, Any
         steps = (path,) if path in config else parts(path)
         if not steps:
             raise SettingError(f"{path!r} is no setting's path; write lr=0.1, model.depth=3, or layers[0]=64")
-        *folders, last = steps
-        inner: Any = look_up(config, tuple(folders))
+        folders = steps[:-1]
+        last: Any = steps[-1]
+        inner: Any = look_up(config, folders)
         there = isinstance(inner, dict) and (last in inner or (not folders and last in known))
         there = there or (isinstance(inner, list) and type(last) is int and -len(inner) <= last < len(inner))
         if not there:

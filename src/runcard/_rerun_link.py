@@ -115,7 +115,7 @@ def _set_torch(torch: Any, told: Mapping[str, Any]) -> bool:
             torch.set_num_threads(told["threads"])
         if told.get("float32_matmul_precision") in ("highest", "high", "medium"):
             torch.set_float32_matmul_precision(told["float32_matmul_precision"])
-        dtype = getattr(torch, str(told.get("default_dtype")).rpartition(".")[2], None)
+        dtype: Any = getattr(torch, str(told.get("default_dtype")).rpartition(".")[2], None)
         if isinstance(dtype, torch.dtype) and dtype.is_floating_point:
             torch.set_default_dtype(dtype)
         seed = told.get("initial_seed")

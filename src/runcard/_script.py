@@ -91,12 +91,8 @@ def _patch(patch: bytes) -> str:
     end = "END_OF_PATCH"
     while end.encode() in patch:
         end += "_"
-    is_text = patch.endswith(b"\n") and b"\0" not in patch and b"\r" not in patch
-    try:
-        text = patch.decode("utf-8")
-    except UnicodeDecodeError:
-        is_text = False
-    if is_text:
+    text = patch.decode("utf-8", "replace")
+    if text.encode() == patch and patch.endswith(b"\n") and b"\0" not in patch and b"\r" not in patch:
         return f"git -C \"$code\" apply --whitespace=nowarn - <<'{end}'\n{text}{end}\n"
     import base64
 
