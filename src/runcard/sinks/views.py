@@ -7,9 +7,10 @@ that does not fit on the disk is taken away again. A view that is there already 
 from __future__ import annotations
 
 import csv
+import io
 import os
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import orjson
 
@@ -79,7 +80,11 @@ def _refresh_config(folder: Path, mode: int, record: RunRecord) -> None:
     """Write the config again when keys came later; most runs' are as at the start."""
     content = orjson.dumps(mark(record.config), option=_INDENTED)
     path = folder / "config.json"
-    if not path.exists() or path.stat().st_size != len(content):
+    try:
+        written = path.stat().st_size
+    except OSError:
+        written = -1
+    if written != len(content):
         _replace(path, content, mode)
 
 
@@ -90,17 +95,26 @@ def _write_history(path: Path, mode: int, history: Iterable[Point]) -> None:
     if first is None:
         return
     names: dict[str, Any] = {}  # a name is made safe for spreadsheets once
+
+    def write_rows(file: TextIO) -> None:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("name", "step", "value", "time", "attempt"))
+        for point in chain((first,), points):
+            name = names.get(point.name)
+            if name is None:
+                name = names[point.name] = cell(point.name)
+            writer.writerow((name, point.step, point.value, point.time, point.attempt))
+
+    if isinstance(history, list):  # a short one, in one piece
+        text = io.StringIO(newline="")
+        write_rows(text)
+        _replace(path, text.getvalue().encode("utf-8"), mode)
+        return
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     try:
         with open(os.open(partial, flags, mode), "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("name", "step", "value", "time", "attempt"))
-            for point in chain((first,), points):
-                name = names.get(point.name)
-                if name is None:
-                    name = names[point.name] = cell(point.name)
-                writer.writerow((name, point.step, point.value, point.time, point.attempt))
+            write_rows(file)
         os.replace(partial, path)
     except OSError:
         partial.unlink(missing_ok=True)
@@ -127,8 +141,8 @@ def _link_or_write(folder: Path, name: str, content: bytes, mode: int) -> None:
     _shared_from[key] = folder / name
 
 
-def _write(path: Path, content: bytes, mode: int) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), mode)
+def _write(path: Path, content: bytes, mode: int, *, flag: int = os.O_TRUNC) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | flag | getattr(os, "O_CLOEXEC", 0), mode)
     whole = False
     try:
         whole = os.write(fd, content) == len(content)
@@ -142,8 +156,11 @@ def _write(path: Path, content: bytes, mode: int) -> None:
 
 def _replace(path: Path, content: bytes, mode: int) -> None:
     """Write a new file in place, an existing one by renaming over it, so that no reader sees half of it."""
-    if not path.exists():
-        _write(path, content, mode)
+    try:
+        _write(path, content, mode, flag=os.O_EXCL)
+    except FileExistsError:
+        pass
+    else:
         return
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     _write(partial, content, mode)
