@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runcard._rebuild import CannotRebuildError, Objects, code_of, commit_of, places, read_patch, why_no_commit
+from runcard._rebuild import Objects
+from runcard._recorded_code import CannotRebuildError, code_of, commit_of, places, read_patch, why_no_commit
 from runcard.capture.git_program import NoAnswer
 from runcard.capture.repository import common_dir_of, git_dir_of
 

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runcard._call import REDACTED, Obstacle, file_of, how_to_run, parameters
+from runcard._call import Obstacle, file_of, how_to_run, parameters
+from runcard._conditions import (
+    inputs_now,
+    interpreter,
+    packages_here,
+    packages_lost,
+    python_of,
+    relative,
+    seeds_lost,
+    variables,
+    versions,
+)
 from runcard._paths import look_up, parts
-from runcard._rebuild import CannotRebuildError, Objects, code_of, commit_of, left_out, read_patch, why_no_commit
+from runcard._rebuild import Objects
+from runcard._recorded_code import CannotRebuildError, code_of, commit_of, left_out, read_patch, why_no_commit
 from runcard.errors import SettingError
 from runcard.events import mark
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from runcard.record import RunRecord
 
@@ -105,20 +116,20 @@ def plan(
     if record.process_rank is not None:
         obstacles.append(Obstacle("call", "it was a launch of several ranks; it is run again as one process"))
     recorded = versions(record)
-    here = {} if venv else _here(recorded)
-    inputs = list(_inputs(record, blobs))
+    here = {} if venv else packages_here(recorded)
+    inputs = list(inputs_now(record, blobs))
     obstacles += [
         Obstacle("input", f"{entry['path']} {_WORDS[entry['state']]}") for entry in inputs if entry["state"] in _WORDS
     ]
     for name, (then, now) in here.items():
         what = "is not installed here" if now is None else f"is {now} here"
         obstacles.append(Obstacle("package", f"{name} {then or ''}".rstrip() + f" {what}"))
-    obstacles += _packages(record)
-    python = _python(record)
+    obstacles += packages_lost(record)
+    python = python_of(record)
     if python is not None and python != sys.version.split()[0] and not (venv and interpreter(python) != sys.executable):
         obstacles.append(Obstacle("python", f"it ran under Python {python}; this is {sys.version.split()[0]}"))
     seed = dict(record.seed or {})
-    obstacles += _seed(seed)
+    obstacles += seeds_lost(seed)
     git = code_of(record)
     return Plan(
         run_id=record.run_id,
@@ -166,43 +177,6 @@ def with_changes(record: RunRecord, changes: Mapping[str, Any]) -> dict[str, Any
         old = inner[last] if not isinstance(inner, dict) or last in inner else None
         inner[last] = float(value) if type(old) is float and type(value) is int else value
     return config
-
-
-def variables(record: RunRecord) -> dict[str, str]:
-    """The recorded environment variables that decide results and mean the same on every machine."""
-    told = record.environment.get("variables")
-    if not isinstance(told, dict):
-        return {}
-    return {
-        str(name): str(value)
-        for name, value in told.items()
-        if decides(str(name)) and REDACTED not in str(value) and "\0" not in str(value)
-    }
-
-
-def decides(name: str) -> bool:
-    """Whether a variable may change a result, and says nothing of one machine's folders and devices."""
-    return name in _DECIDING or name.startswith(_DECIDING_PREFIXES)
-
-
-def interpreter(version: str | None) -> str:
-    """The path of a Python of a version's first two numbers; this one, when there is none."""
-    import shutil
-
-    minor = ".".join((version or "").split(".")[:2])
-    if not minor or minor == f"{sys.version_info.major}.{sys.version_info.minor}":
-        return sys.executable
-    return (shutil.which(f"python{minor}") if re.fullmatch(r"3\.\d+", minor) else None) or sys.executable
-
-
-def versions(record: RunRecord) -> dict[str, str]:
-    """The recorded packages with their versions."""
-    packages = record.environment.get("packages")
-    if not isinstance(packages, dict):
-        return {}
-    return {
-        str(name): str(what.get("version") or "" if isinstance(what, dict) else what) for name, what in packages.items()
-    }
 
 
 def _code(
@@ -276,18 +250,6 @@ def _blobs(objects: Objects, index: str, record: RunRecord) -> dict[str, str]:
     return found
 
 
-def relative(path: str, root: str) -> str | None:
-    """The part of a path below a folder, with slashes; None when it is not below."""
-    if not root:
-        return None
-    if path == root:
-        return "."
-    prefix = root.rstrip("/\\") + "/"
-    path = path.replace("\\", "/") if os.name == "nt" else path
-    inside = path[len(prefix) :] if path.startswith(prefix) else None
-    return None if inside is None or ".." in inside.split("/") else inside
-
-
 def _edited(record: RunRecord, file: str) -> bool:
     """Whether the function's text is no longer in its file."""
     source = record.function.get("source") if record.function is not None else None
@@ -299,103 +261,4 @@ def _edited(record: RunRecord, file: str) -> bool:
         return True
 
 
-def _here(recorded: Mapping[str, str]) -> dict[str, tuple[str | None, str | None]]:
-    """Recorded packages that are another version here, or missing."""
-    from runcard.capture import packages
-    from runcard.redact import Redactor
-
-    found = packages.capture(Redactor())
-    here = {
-        name: str(what.get("version") or "") if isinstance(what, dict) else str(what) for name, what in found.items()
-    }
-    return {name: (then, here.get(name)) for name, then in recorded.items() if here.get(name) != then}
-
-
-def _packages(record: RunRecord) -> Iterator[Obstacle]:
-    """Packages whose very code no index has: editable installs."""
-    packages = record.environment.get("packages")
-    git = code_of(record)
-    for name, what in packages.items() if isinstance(packages, dict) else ():
-        if not isinstance(what, dict) or not what.get("editable") or name == "runcard":
-            continue
-        path = str(what.get("path") or "")
-        if relative(path, str(git.get("root") or "")) is not None:
-            continue  # the run's own repository
-        if what.get("commit"):
-            why = f"{name} was installed editable from {path}; changes that were not committed there are not recorded"
-        else:
-            why = f"{name} was installed editable from {path}, which is in no repository: it is taken as it is now"
-        yield Obstacle("package", why)
-
-
-def _inputs(record: RunRecord, blobs: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    from runcard.capture.inputs import describe
-
-    for entry in record.inputs:
-        path, digest = str(entry.get("path")), entry.get("sha256")
-        told = {"path": path, "sha256": digest, "bytes": entry.get("bytes")}
-        if digest and blobs.get(path) == digest:
-            yield {**told, "state": "in the code"}
-            continue
-        now = describe(path, limit=sys.maxsize if digest else 0)
-        if entry.get("missing"):
-            state = "same" if now.get("missing") else "changed"
-        elif now.get("missing"):
-            state = "missing"
-        elif digest and now.get("sha256"):
-            state = "same" if now["sha256"] == digest else "changed"
-        elif entry.get("bytes") is not None and entry.get("mtime"):
-            alike = (now.get("bytes"), now.get("mtime")) == (entry.get("bytes"), entry.get("mtime"))
-            state = "same" if alike else "changed"
-        else:
-            state = "unknown"
-        yield {**told, "state": state}
-
-
-def _python(record: RunRecord) -> str | None:
-    python = record.environment.get("python")
-    version = python.get("version") if isinstance(python, dict) else None
-    return version if isinstance(version, str) else None
-
-
-def _seed(seed: Mapping[str, Any]) -> Iterator[Obstacle]:
-    if seed.get("seed") is None and not any(isinstance(seed.get(name), dict) for name in ("random", "numpy", "torch")):
-        yield Obstacle("seed", "no seed was set and no generator's state was recorded")
-
-
 _WORDS = {"changed": "has changed since", "missing": "is not here", "unknown": "has no hash to compare with"}
-_DECIDING = frozenset(("PYTHONHASHSEED", "PYTHONUTF8", "PYTHON_GIL", "LANG", "LC_ALL", "LC_NUMERIC", "TZ"))
-_DECIDING_PREFIXES = (
-    *(
-        "OMP_",
-        "MKL_",
-        "KMP_AFFINITY",
-        "OPENBLAS_",
-        "BLIS_",
-        "GOTO_",
-        "VECLIB_",
-        "NUMEXPR_",
-        "NUMBA_NUM",
-        "NUMBA_DISABLE",
-    ),
-    *(
-        "CUBLAS_",
-        "CUDNN_",
-        "CUDA_LAUNCH",
-        "NVIDIA_TF32",
-        "TF_CUDNN",
-        "TF_DETERMINISTIC",
-        "TF_ENABLE",
-        "TF_NUM_",
-        "XLA_FLAGS",
-    ),
-    *(
-        "JAX_ENABLE_X64",
-        "JAX_DEFAULT_MATMUL",
-        "JAX_THREEFRY",
-        "TORCH_ALLOW_TF32",
-        "TORCH_COMPILE_DISABLE",
-        "POLARS_MAX",
-    ),
-    *("RAYON_NUM", "LOKY_MAX", "FLASH_ATTENTION_", "KERAS_BACKEND", "SOURCE_DATE_EPOCH", "MPLBACKEND"),
-)

@@ -7,8 +7,9 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from runcard._plan import plan, relative, variables
-from runcard._rebuild import CannotRebuildError, code_of, read_patch
+from runcard._conditions import relative, variables
+from runcard._plan import plan
+from runcard._recorded_code import CannotRebuildError, code_of, read_patch
 from runcard._script_call import call_source
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from runcard._call import MAIN, bound_to, parameters
-from runcard._plan import relative
+from runcard._conditions import relative
 from runcard.values import path_join
 
 if TYPE_CHECKING:

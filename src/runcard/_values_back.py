@@ -218,11 +218,9 @@ def _of_fields(kind: type[Any], fields: dict[str, Any], path: str) -> Any:
             return _dataclass(kind, fields)
         if hasattr(kind, "model_validate"):
             return _model(kind, fields)
-        if hasattr(kind, "__attrs_attrs__"):
-            given = {
-                each.alias: fields[each.name] for each in kind.__attrs_attrs__ if each.init and each.name in fields
-            }
-            return kind(**given)
+        declared: Any = getattr(kind, "__attrs_attrs__", None)
+        if declared is not None:
+            return kind(**{each.alias: fields[each.name] for each in declared if each.init and each.name in fields})
         if hasattr(kind, "__struct_fields__") or name in _NAMESPACES:
             return kind(**fields)
         if name.startswith("ml_collections."):

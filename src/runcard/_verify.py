@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from runcard._plan import plan
-from runcard._rebuild import CannotRebuildError, code_of, read_patch
+from runcard._recorded_code import CannotRebuildError, code_of, read_patch
 
 if TYPE_CHECKING:
     import os

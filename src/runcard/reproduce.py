@@ -16,7 +16,8 @@ from runcard._call import Obstacle
 from runcard._causes import Cause
 from runcard._code_diff import code
 from runcard._plan import Plan, plan
-from runcard._rebuild import CannotRebuildError, Tree, build_tree
+from runcard._rebuild import Tree, build_tree
+from runcard._recorded_code import CannotRebuildError
 from runcard._rerun import rerun
 from runcard._script import script
 from runcard._verdict import Difference, Tolerance, Verdict
