@@ -62,8 +62,7 @@ def test_a_journal_that_meets_its_size_limit_loses_what_did_not_fit(tmp_path, st
     steps = [point.step for point in store.history("full", "loss")]
     assert steps == list(range(len(steps)))
     assert 0 < len(steps) < 10
-    assert record.losses["damaged"] == 1
-    assert record.losses["unwritten"] == 10 - len(steps) == record.losses["damaged"] + record.losses.get("missing", 0)
+    assert record.losses == {"unwritten": 10 - len(steps)}  # each loss is counted once: by the writer, who knew
 
 
 def test_a_disk_that_stays_full_costs_the_end_and_says_so(tmp_path, store):
@@ -142,8 +141,9 @@ def full_at_writes(tmp_path, stride, form):
             if form:
                 continue
             if record.status is Status.FINISHED:
+                assert not record.losses.keys() - {"unwritten"}
                 lost = 4 - len(points) + (record.decision is None)
-                assert lost == record.losses.get("unwritten", 0) == record.losses.get("missing", 0) <= 1
+                assert lost == record.losses.get("unwritten", 0) <= 1
             else:  # the end itself
                 assert "It will read as crashed" in done.stderr
         if not form and "this run is recorded in" in done.stderr:  # the start itself

@@ -127,10 +127,13 @@ def read_run(folder: Path, run_id: str | None = None, *, hold: bool = False) -> 
         held = {writer: list(reading) for writer, reading in readings.items()}
     record = fold(run_id, held or readings)
     losses = dict(record.losses)
-    for reading in readings.values():
-        for kind, count in (("damaged", reading.damaged), ("missing", reading.missing)):
-            if count:
-                losses[kind] = losses.get(kind, 0) + count
+    told = losses.get("unwritten", 0)  # the writer's own count of the gaps that a full disk left
+    for kind in ("missing", "damaged"):
+        count = sum(getattr(reading, kind) for reading in readings.values())
+        known = min(count, told)
+        told -= known
+        if count > known:
+            losses[kind] = losses.get(kind, 0) + count - known
     history = History(lambda: points(held or {writer: journal.Reading(path) for writer, path in found.items()}))
     changes: dict[str, object] = {"losses": losses, "metric_history": history, "folder": str(folder)}
     if record.status is Status.RUNNING and not _lives(record, found.values()):
