@@ -49,6 +49,7 @@ def log_artifact(run: Run, path: Any, name: str | None, *, copy: bool, transient
         shutil.copytree(source, target, dirs_exist_ok=True, ignore=_links)
     else:
         shutil.copyfile(source, target)
+        os.chmod(target, run._life.place.mode)
     _record_tree(run, clean, target, transient)
 
 
@@ -148,7 +149,9 @@ def _folder(run: Run) -> Path:
     if run.folder is None:
         raise ValueError("the run has no folder to keep files in")
     folder = run.folder / "artifacts"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    if not folder.exists():
+        folder.mkdir(mode=0o700, exist_ok=True)
+        os.chmod(folder, run.folder.stat().st_mode & 0o7777)
     return folder
 
 

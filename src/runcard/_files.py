@@ -45,7 +45,12 @@ def inside(folder: Path, name: str) -> Path:
         ValueError: When a link on the way would lead out of the folder.
     """
     path = folder.joinpath(*name.split("/"))
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    below = folder
+    for part in name.split("/")[:-1]:
+        below /= part
+        if not below.exists():
+            below.mkdir(mode=0o700, exist_ok=True)
+            os.chmod(below, folder.stat().st_mode & 0o7777)  # as the run's folder: its owner's, or the group's
     root = folder.resolve()
     if root != path.parent.resolve() and root not in path.parent.resolve().parents:
         raise ValueError("a link leads out of the run's folder")

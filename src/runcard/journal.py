@@ -108,6 +108,8 @@ class Journal:
         self._next = 0
         self._torn = False
         self._fd = os.open(path, flags, mode)
+        if mode & 0o070:
+            open_to_group(self._fd, mode)
         if shared and os.fstat(self._fd).st_size:
             self._next, self._torn = _where_it_ends(path)
 
@@ -224,6 +226,15 @@ class MemoryJournal:
 
     def after_fork(self) -> None:
         """A child's copy is its own."""
+
+
+def open_to_group(fd: int, mode: int) -> None:
+    """Give a shared store's file its permissions, past the umask; a file that is another's has them already."""
+    if hasattr(os, "fchmod"):
+        try:
+            os.fchmod(fd, mode)
+        except OSError:
+            pass  # made by another of the group
 
 
 def sync_folder(folder: Path) -> None:

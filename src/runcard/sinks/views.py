@@ -16,6 +16,7 @@ import orjson
 
 from runcard.card import card_markdown
 from runcard.events import mark
+from runcard.journal import open_to_group
 from runcard.leaderboard import cell
 from runcard.record import point_to_dict
 
@@ -114,6 +115,8 @@ def _write_history(path: Path, mode: int, history: Iterable[Point]) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     try:
         with open(os.open(partial, flags, mode), "w", newline="", encoding="utf-8") as file:
+            if mode & 0o070:
+                open_to_group(file.fileno(), mode)
             write_rows(file)
         os.replace(partial, path)
     except OSError:
@@ -145,6 +148,8 @@ def _write(path: Path, content: bytes, mode: int, *, flag: int = os.O_TRUNC) -> 
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | flag | getattr(os, "O_CLOEXEC", 0), mode)
     whole = False
     try:
+        if mode & 0o070:
+            open_to_group(fd, mode)
         whole = os.write(fd, content) == len(content)
     finally:
         os.close(fd)
