@@ -48,7 +48,7 @@ class Parcel:
         self.spooled = spooled
         self.late = False
         self._folder = folder
-        self._started = self._left = False
+        self._started = self._left = self._elsewhere = False
         self._offsets: dict[str, int] = {}
         self._sink_name = sink_name
         self.note: Path | None = None
@@ -79,6 +79,11 @@ class Parcel:
         if self.note is not None:
             self.note.parent.mkdir(mode=0o700, exist_ok=True)
             self._save()
+
+    def redirect(self) -> None:
+        """Deliver to another sink than noted, from the beginning; the note goes when that has all."""
+        self._offsets = {}
+        self._elsewhere = True
 
     def advance(self, sink: Any) -> bool:
         """Hand over what is new; whether the sink now has all. Raises what the sink raises."""
@@ -117,7 +122,7 @@ class Parcel:
             return []  # the folder was removed: nothing more to follow
 
     def _save(self) -> None:
-        if self.note is None:
+        if self.note is None or self._elsewhere:
             return
         told = {
             "run_id": self.record.run_id,

@@ -206,7 +206,7 @@ def _root(wanted: Settings, token: Token | None) -> tuple[Path | None, bool]:
     """The store's root, and whether it is only a spool; None when there is no telling where."""
     homes = [sink for sink in wanted.sinks if registry.is_files(sink)]
     if not homes:
-        return _spool(wanted), True
+        return settings.spool_root(wanted), True
     if homes[0] != "file:":
         return Path(registry.path_of(homes[0])), False
     if token is not None and not settings.was_configured("directory"):
@@ -215,10 +215,6 @@ def _root(wanted: Settings, token: Token | None) -> tuple[Path | None, bool]:
         return settings.store_root(wanted), False
     except OSError:
         return None, False
-
-
-def _spool(wanted: Settings) -> Path:
-    return Path(os.path.abspath(wanted.spool)) if wanted.spool is not None else _state_folder() / "spool"
 
 
 def _state_folder() -> Path:

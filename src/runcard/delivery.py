@@ -57,6 +57,13 @@ def has_address(sink: Any) -> bool:
     return is_live(sink) and any(sink is opened for opened in list(_opened.values()))
 
 
+def name_of_sink(sink: Any, url: str | None = None) -> str:
+    """What a sink is called in messages and notes: by its address, without credentials, when it has one."""
+    if url is None:
+        url = next((key for key, opened in list(_opened.items()) if opened is sink), None)
+    return getattr(sink, "url", None) or name_of(sink if url is None else url)
+
+
 def is_live(sink: Any) -> bool:
     """Whether a sink follows runs from their start; a store that takes late events has an `append` too."""
     return all(callable(getattr(sink, method, None)) for method in ("start", "append", "finish"))
@@ -166,7 +173,7 @@ class Courier:
 
     def __init__(self, sink: Any) -> None:
         self.sink = sink
-        self.name = getattr(sink, "url", None) or name_of(sink)
+        self.name = name_of_sink(sink)
         self.live = is_live(sink)
         self.lasting = has_address(sink)
         self.aside = False

@@ -113,6 +113,15 @@ def store_root(settings: Settings) -> Path:
     return Path(os.path.abspath(settings.directory))
 
 
+def spool_root(settings: Settings) -> Path:
+    """Where journals wait for delivery when there is no files sink, absolute."""
+    if settings.spool is not None:
+        return Path(os.path.abspath(settings.spool))
+    from platformdirs import user_state_path
+
+    return user_state_path("runcard") / "spool"
+
+
 def parse(name: str, value: Any) -> Any:
     """One setting from what the user wrote, be it text or a Python value.
 

@@ -42,7 +42,9 @@ COMMANDS = {
     "restore": ("runcard.cli.rerun", "Write the code of a run into a folder."),
     "code": ("runcard.cli.rerun", "What differs between a run's code and now."),
     "who": ("runcard.cli.rerun", "Which run wrote a file, and which read it."),
-    # others, a line each: import sync doctor
+    "sync": ("runcard.cli.sync", "Deliver what is waiting, or copy a store."),
+    "doctor": ("runcard.cli.sync", "Whether sinks can be reached and written."),
+    # others, a line each: import
 }
 
 _EPILOG = """\b

@@ -1,0 +1,240 @@
+"""Bring runs to where they are not yet: what is pending to its sinks, or a whole store to another.
+
+A copy is compared with its original event by event, by (writer, number) and hash: what is there already is left alone,
+so that a copy that was broken off goes on, and what does not come back as it was is said.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from runcard import settings
+from runcard._parcels import BATCH, Parcel, notes, read_note
+from runcard.delivery import is_live, name_of_sink, sink_at
+from runcard.errors import RuncardError, RunNotFound, StoreError, describe
+from runcard.events import Event, mark
+from runcard.identity import is_run_id
+from runcard.journal import encode
+from runcard.locks import locked
+from runcard.record import Status
+from runcard.sinks import registry
+from runcard.sinks.files import FilesSource, file_mode, make_run, make_store, read_run, write_views
+from runcard.sinks.mirror import Mirror
+from runcard.store import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from runcard.record import RunRecord
+    from runcard.sinks.protocol import Source
+
+    Progress = Callable[[list[Any]], Iterable[Any]]
+    Hashes = dict[tuple[str, int], bytes]
+
+_WRITER = re.compile(r"journal[A-Za-z0-9._-]*")
+
+
+class Synced(NamedTuple):
+    """What came of it: how many runs were brought over, were there already, go on still, and what went wrong."""
+
+    done: int
+    there: int
+    running: int
+    problems: list[str]
+
+
+def deliver_pending(to: str | None = None, *, progress: Progress = iter) -> Synced:
+    """Deliver what earlier runs left behind, in the store and in the spool.
+
+    Args:
+        to: Where to; None means each to the sink it was meant for, when that is among the setting `sinks`.
+        progress: Is given all that there is to do, and gives it back one by one.
+
+    Raises:
+        SettingError: For a sink's URL that is not accepted.
+        StoreError: When ``to`` follows no runs.
+    """
+    urls = [to] if to is not None else [url for url in settings.current().sinks if isinstance(url, str)]
+    found = {}
+    for url in urls:
+        if not registry.is_files(url):
+            sink = sink_at(url, None)
+            found[name_of_sink(sink)] = sink
+    if to is not None and not any(is_live(sink) for sink in found.values()):
+        raise StoreError(f"{registry.name_of(to)} is no sink that runs are delivered to; `runcard sync FROM TO` copies")
+    done = running = 0
+    problems: list[str] = []
+    for note in progress([note for root in places() for note in notes(root)]):
+        told = read_note(note)
+        if told is None:
+            continue
+        sink = found.get(told["sink"]) if to is None else next(iter(found.values()))
+        if sink is None:
+            problems.append(f"{told['run_id']} waits for {told['sink']}, which is not among the sinks; --to names one")
+            continue
+        parcel = Parcel.left_behind(note)
+        if parcel is None:
+            running += note.exists()
+            continue
+        if told["sink"] not in found:
+            parcel.redirect()
+        try:
+            parcel.advance(sink)
+        except Exception as error:  # a sink may raise anything; the run stays noted, the next one is tried
+            problems.append(f"{told['run_id']}: {describe(error)}")
+        else:
+            done += 1
+    return Synced(done, 0, running, problems)
+
+
+def places() -> list[Path]:
+    """Where something may be pending: the store's root, and the spool."""
+    current = settings.current()
+    homes = [
+        Path(registry.path_of(sink)) for sink in current.sinks if registry.is_files(sink) and sink.partition(":")[2]
+    ]
+    return list(dict.fromkeys([settings.store_root(current), *homes, settings.spool_root(current)]))
+
+
+def copy(source: str, target: str, *, progress: Progress = iter) -> Synced:
+    """Copy every ended run of a store that can be read to a folder or to any sink.
+
+    Args:
+        source: A folder, or the URL of a store that can be read back.
+        target: A folder, or the URL of a sink. What can be read back is compared afterwards.
+        progress: Is given all run ids, and gives them back one by one.
+
+    Raises:
+        SettingError: For a URL that is not accepted; `StoreError` when the source cannot be read.
+    """
+    store = open_store(source)
+    origin: Source = store._source
+    wanted = _target(target)
+    done = there = running = 0
+    problems: list[str] = []
+    for run_id in progress(sorted(origin.run_ids())):
+        try:
+            record = origin.record(run_id)
+            if record.status is Status.RUNNING:
+                running += 1
+                continue
+            if _copied(origin, record, wanted):
+                done += 1
+            else:
+                there += 1
+        except Exception as error:  # one run that cannot be copied keeps no other back
+            problems.append(f"{run_id}: {error if isinstance(error, RuncardError) else describe(error)}")
+    return Synced(done, there, running, problems)
+
+
+class Folder:
+    """A folder of runs as the target of a copy from somewhere that has events, but no folders."""
+
+    def __init__(self, root: Path) -> None:
+        """Take the folder; it is made when the first run comes."""
+        self.source = FilesSource(root)
+        self._mirror = Mirror(root)
+
+    def take(self, record: RunRecord, journals: Mapping[str, Iterable[Event]], missing: set[tuple[str, int]]) -> None:
+        """Write the events that are missing, and the views anew. Raises `StoreError`."""
+        if record.folder is not None:
+            self._mirror(record)
+            return
+        if not is_run_id(record.run_id) or not all(_WRITER.fullmatch(writer) for writer in journals):
+            raise StoreError("its id, or the name of a journal, is none")
+        if not any(event["kind"] == "start" for events in journals.values() for event in events):
+            raise StoreError("it came without its journal; a folder keeps nothing else")
+        root = self.source.root
+        make_store(root)
+        known = (root / record.run_id).exists()
+        folder = make_run(root, record.run_id, "private", exist_ok=True)
+        for writer, events in journals.items():
+            lines = [encode(mark(_bare(event))) for event in events if (writer, event["n"]) in missing]
+            path = folder / f"{writer}.jsonl"
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+            with locked(path), open(os.open(path, flags, file_mode(root, "private")), "ab") as file:
+                file.write(b"".join(lines))
+        write_views(folder, read_run(folder, record.run_id), known=known)
+
+
+def _target(target: str) -> Any:
+    scheme, colon, _ = target.partition(":")
+    if not colon or len(scheme) == 1 or os.sep in scheme:
+        return Folder(Path(os.path.abspath(os.path.expanduser(target))))
+    registry.check(target)
+    if registry.is_files(target):
+        return Folder(Path(registry.path_of(target)))
+    return registry.resolve(target)
+
+
+def _copied(origin: Source, record: RunRecord, target: Any) -> bool:
+    """Copy one run; False when it was there already. Raises `StoreError` when it does not come back as it was."""
+    run_id = record.run_id
+    journals = {writer: list(events) for writer, events in origin.journals(run_id).items()}
+    hashes = _hashes(journals)
+    readable = target.source if isinstance(target, Folder) else target
+    can_compare = callable(getattr(readable, "journals", None)) and (isinstance(target, Folder) or is_live(target))
+    missing = _missing(hashes, readable, run_id) if can_compare else set(hashes)
+    if can_compare and not missing and _ended(readable, run_id):
+        return False
+    if isinstance(target, Folder):
+        target.take(record, journals, missing)
+    elif is_live(target):
+        target.start(record)
+        events = [{**event, "writer": writer} for writer, each in journals.items() for event in each]
+        for begin in range(0, len(events), BATCH):
+            _hand_over(target, run_id, events[begin : begin + BATCH])
+        target.finish(record)
+    else:
+        target(record)
+    if can_compare:
+        left = _missing(hashes, readable, run_id)
+        if left:
+            raise StoreError(f"{len(left)} of {len(hashes)} events did not come back as they were")
+    return True
+
+
+def _hand_over(target: Any, run_id: str, events: list[Event]) -> None:
+    extend = getattr(target, "extend", None)
+    if callable(extend):
+        extend(run_id, events)
+        return
+    for event in events:
+        target.append(run_id, event)
+
+
+def _ended(readable: Any, run_id: str) -> bool:
+    """Whether the copy has its end too, not only its events."""
+    try:
+        return readable.record(run_id).status is not Status.RUNNING
+    except RunNotFound:
+        return False
+
+
+def _missing(hashes: Hashes, readable: Any, run_id: str) -> set[tuple[str, int]]:
+    """What the copy has not, or has otherwise; what was judged in the copy is its own."""
+    try:
+        there = _hashes(readable.journals(run_id))
+    except RunNotFound:
+        return set(hashes)
+    return {key for key, digest in hashes.items() if there.get(key) != digest}
+
+
+def _hashes(journals: Mapping[str, Iterable[Event]]) -> Hashes:
+    return {
+        (writer, event["n"]): hashlib.blake2b(
+            orjson.dumps(mark(_bare(event)), option=orjson.OPT_SORT_KEYS), digest_size=16
+        ).digest()
+        for writer, events in journals.items()
+        for event in events
+    }
+
+
+def _bare(event: Event) -> Event:
+    return {key: value for key, value in event.items() if key != "writer"}

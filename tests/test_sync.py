@@ -1,0 +1,181 @@
+"""`runcard sync` and `runcard doctor`: what was left behind, copies of whole stores, and what is wrong with a sink."""
+
+from __future__ import annotations
+
+import pytest
+from command_line import call, read
+
+from runcard import RuncardWarning, _parcels, _sync, configure, delivery, open_store, run
+
+
+def train(number, *sinks, **options):
+    with run("train", config={"number": number}, sinks=["file:", *sinks], capture=["-git"], **options) as r:
+        r.log(loss=0.1 * number, big=2**53 + number)
+        r.log(loss=float("nan"))
+    return r
+
+
+def same(left, right):
+    return repr(left.to_dict()) == repr(right.to_dict())
+
+
+def test_a_store_goes_to_a_database_and_back(tmp_path, store, database):
+    """Files to a database to files: every record is the same at each place, late judgements included."""
+    runs = [train(number) for number in range(3)]
+    store.keep(runs[0].run_id, "good")
+    done = call("sync", store.root, database)
+    assert (done.exit_code, done.stdout) == (0, "3 runs copied\n")
+    back = tmp_path / "back"
+    assert call("sync", database, back).stdout == "3 runs copied\n"
+    for r in runs:
+        assert same(open_store(database).get(r.run_id), store.get(r.run_id))
+        assert same(open_store(back).get(r.run_id), store.get(r.run_id))
+
+
+def test_a_second_copy_brings_only_what_is_new(store, database):
+    """What is there is left alone; a new run, and a new judgement of an old one, come over."""
+    first = train(1)
+    call("sync", store.root, database)
+    assert call("sync", store.root, database).stdout == "0 runs copied, 1 there already\n"
+    train(2)
+    store.discard(first.run_id, "leak")
+    assert call("sync", store.root, database).stdout == "2 runs copied\n"
+    assert open_store(database).get(first.run_id).decision == "discard"
+
+
+def test_a_judgement_made_in_the_copy_stays(tmp_path, store, database):
+    """Copying once more does not undo what was said of the copy; copying back brings it home."""
+    r = train(1)
+    call("sync", store.root, database)
+    open_store(database).keep(r.run_id, "in the database")
+    call("sync", store.root, database)
+    assert open_store(database).get(r.run_id).decision_reason == "in the database"
+    assert call("sync", database, store.root).stdout == "1 run copied\n"
+    assert store.get(r.run_id).decision_reason == "in the database"
+
+
+def test_a_running_run_is_left_out(store, database):
+    """A run that goes on is counted and not copied."""
+    with run("live", sinks=["file:"]):
+        assert call("sync", store.root, database).stdout == "0 runs copied, 1 still running\n"
+    assert open_store(database).runs() == []
+
+
+def test_a_copy_between_folders_takes_the_artifacts(tmp_path, store):
+    """From folder to folder all files come along."""
+    with run("r") as r:
+        r.artifact_path("w.bin").write_bytes(b"weights")
+    call("sync", store.root, tmp_path / "copy")
+    assert (tmp_path / "copy" / r.run_id / "artifacts" / "w.bin").read_bytes() == b"weights"
+
+
+def test_what_does_not_come_back_as_it_was_is_said(store, database, monkeypatch):
+    """A target that loses an event fails the copy of that run, by its id; the others are copied."""
+    from runcard.sinks.sql import SqlSink
+
+    bad, good = train(1), train(2)
+    extend = SqlSink.extend
+
+    def lossy(self, run_id, events):
+        extend(self, run_id, events[:-1] if run_id == bad.run_id else events)
+
+    monkeypatch.setattr(SqlSink, "extend", lossy)
+    done = call("sync", store.root, database)
+    assert done.exit_code == 2
+    assert f"{bad.run_id}: 1 of " in done.stderr
+    assert open_store(database).get(good.run_id).config == {"number": 2}
+
+
+def test_a_hostile_database_writes_nowhere_else(tmp_path, store):
+    """The name of a journal from a database is no path out of the run's folder."""
+    from runcard.sinks import sql
+
+    r = train(1)
+    url = f"sqlite:///{tmp_path}/runs.db"
+    call("sync", store.root, url)
+    event = {"n": 0, "kind": "note", "t": 1.0, "text": "x", "writer": "../../evil"}
+    sql.open_sink(url).extend(r.run_id, [event])
+    done = call("sync", url, tmp_path / "copy")
+    assert done.exit_code == 2
+    assert list(tmp_path.rglob("*evil*")) == []
+
+
+@pytest.fixture
+def left_behind(tmp_path):
+    """Three runs that a database, whose folder was missing, did not take; and its URL."""
+    url = f"sqlite:///{tmp_path}/deep/runs.db"
+    configure(deadline=0.05, sinks=["file:", url])
+    with pytest.warns(RuncardWarning, match="what is missing is kept"):
+        for number in range(3):
+            with run("old", config={"number": number}, capture=["-git"]) as r:
+                r.log(x=number)
+    delivery._forget_threads()  # as a process that has ended
+    return url
+
+
+def test_sync_delivers_what_is_waiting(tmp_path, store, left_behind):
+    """While the sink is down sync says so and keeps it; once it is up, all is delivered and nothing waits."""
+    done = call("sync")
+    assert (done.exit_code, done.stdout) == (2, "0 runs delivered\n")
+    assert "unable to open database file" in done.stderr
+    assert "3 runs could not be brought over" in done.stderr
+    (tmp_path / "deep").mkdir()
+    assert call("sync").stdout == "3 runs delivered\n"
+    assert call("sync").stdout == "0 runs delivered\n"
+    assert _parcels.notes(store.root) == []
+    there = open_store(left_behind)
+    assert all(same(there.get(found.run_id), found) for found in store.runs())
+
+
+def test_sync_delivers_elsewhere(tmp_path, store, left_behind):
+    """With --to what waits goes to another sink, and is not waited for any more."""
+    url = f"sqlite:///{tmp_path}/other.db"
+    assert call("sync", "--to", url).stdout == "3 runs delivered\n"
+    assert _parcels.notes(store.root) == []
+    assert len(open_store(url).runs()) == 3
+
+
+def test_sync_without_the_sink_says_which(store, left_behind):
+    """What waits for a sink that is not configured stays, and the message names both."""
+    configure(sinks=["file:"])
+    done = call("sync")
+    assert done.exit_code == 2
+    assert f"waits for {left_behind}, which is not among the sinks; --to names one" in done.stderr
+    assert len(_parcels.notes(store.root)) == 3
+
+
+def test_doctor_tells_a_sink_that_works_from_one_that_does_not(tmp_path, store, left_behind, database):
+    """Reachable and writable, or the reason, and how many runs wait; the exit code says the same."""
+    done = call("doctor")
+    assert done.exit_code == 2
+    assert "ok  file:" in done.stdout
+    assert f"BAD {left_behind}: " in done.stdout
+    assert "unable to open database file; 3 runs waiting" in done.stdout
+    found = read("doctor", database)
+    assert [(entry["fine"], entry["said"], entry["waiting"]) for entry in found] == [
+        (True, "can be reached and written", 0)
+    ]
+    assert open_store(database).runs() == []
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("nosuch:x", "no sink is known"),
+        ("postgresql://ana:hunter2secret@127.0.0.1:1/runs?connect_timeout=2", "refused"),
+        ("sqlite:", "names no file"),
+    ],
+)
+def test_doctor_says_why(url, reason):
+    """An unknown scheme, a refused connection, a URL that names nothing: said in one line, without the password."""
+    done = call("doctor", url)
+    assert done.exit_code == 2
+    assert reason in done.stdout
+    assert "hunter2secret" not in done.stdout + done.stderr
+
+
+def test_usage(store):
+    """One place without the other is wrong usage."""
+    assert call("sync", store.root).exit_code == 2
+    assert "--to" in call("sync", "--help").stdout
+    assert _sync.copy(str(store.root), "memory:copy") == (0, 0, 0, [])
