@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -351,18 +352,19 @@ def test_a_recorded_type_is_never_called_when_it_holds_no_data(tmp_path):
 
 def test_a_config_that_names_paths_outside_writes_nothing_there(tmp_path):
     """Inputs and arguments whose paths climb out of the code are not copied to where they lead."""
-    project = trained(tmp_path)
+    project = trained(tmp_path / "a" / "b")
     record = project.latest()
-    secret = tmp_path / "secret.csv"
-    secret.write_text("1,2,3\n")
     root = record.environment["git"]["root"]
-    inputs = [Fields(path=f"{root}/../escaped/secret.csv", sha256="0" * 64, bytes=6)]
-    config = Fields({**record.config, "data": f"{root}/sub/../../../escaped.csv"})
-    before = sorted(path.name for path in Path("/tmp").glob("*escaped*"))
-    verdict = reproduce.rerun(replace(record, inputs=inputs, config=config))
-    assert verdict.outcome == "failed"
-    assert sorted(path.name for path in Path("/tmp").glob("*escaped*")) == before
-    assert not (tmp_path / "escaped").exists()
+    name = f"escaped-from-{record.run_id}"
+    source = Path(root).parents[1] / name / "secret.csv"  # what two steps up from the recorded code leads to
+    source.parent.mkdir()
+    source.write_text("1,2,3\n")
+    climbing = f"{root}/../../{name}/secret.csv"
+    inputs = [*record.inputs, Fields(path=climbing, sha256="0" * 64, bytes=6)]
+    config = Fields({**record.config, "data": f"{root}/../../{name}/lost.csv"})
+    assert reproduce.rerun(replace(record, inputs=inputs)).outcome == "identical"
+    assert reproduce.rerun(replace(record, config=config)).outcome == "failed"
+    assert not Path(tempfile.gettempdir(), name).exists()  # two steps up from the rebuilt code
 
 
 def test_inputs_are_not_copied_through_a_link_of_the_code(tmp_path):
