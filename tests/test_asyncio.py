@@ -8,7 +8,6 @@ import time
 import warnings
 
 import pytest
-
 from programs import program, quietly
 
 from runcard import configure, current_run, log, run, tracked
