@@ -32,32 +32,34 @@ def main(arguments: list[str] | None = None) -> int:
         return compare(options.compare, works)
     wanted = options.peers.split(",") if options.peers else [] if options.quick or options.peers == "" else [*PEERS]
     subjects = [Subject("runcard", "runcard"), *prepare(wanted, Path(options.venvs).expanduser())]
-    results = measure(subjects, works, quick=options.quick)
-    print(terminal(results, subjects))
     folder = Path(options.write) if options.write else None if options.quick or options.only else ROOT / "docs"
     command = " ".join(["python -m benchmarks", *(arguments if arguments is not None else sys.argv[1:])])
     growth: dict[str, Growth] = {}
+    results: Results = {}
+    for work in works:
+        measure(results, subjects, work, quick=options.quick, rounds=options.rounds)
+        _write(results, subjects, growth, folder, command)  # what there is, should the rest be broken off
+    print(terminal(results, subjects))
     if options.only is None or "growth" in options.only.split(","):
-        _write(results, subjects, growth, folder, command)  # what there is, should the longest part be broken off
-        growth = measure_growth(subjects[0], quick=options.quick)
+        growth = measure_growth(subjects[0], quick=options.quick, limit=options.limit)
     _write(results, subjects, growth, folder, command)
     print(in_terminal(results, subjects, growth))
     return 0
 
 
-def measure(subjects: list[Subject], works: list[Work], *, quick: bool = False) -> Results:
-    """Every work by every subject, a trial each in turn, so that a slow minute of the machine falls on all of them."""
-    results: Results = {}
-    for work in works:
-        taking = [each for each in subjects if each.key == "runcard" or not (work.own or each.key in work.without)]
-        start = time.monotonic()
-        for number in range(work.rounds[quick]):
-            turn = number % len(taking)
-            for subject in taking[turn:] + taking[:turn]:
-                _take(results, subject, work, quick=quick)
-        if work.rounds[quick]:
-            print(f"{work.key}: {time.monotonic() - start:.0f} s", file=sys.stderr)
-    return results
+def measure(
+    results: Results, subjects: list[Subject], work: Work, *, quick: bool = False, rounds: int | None = None
+) -> None:
+    """One work by every subject, a trial each in turn, so that a slow minute of the machine falls on all of them."""
+    taking = [each for each in subjects if each.key == "runcard" or not (work.own or each.key in work.without)]
+    start = time.monotonic()
+    times = work.rounds[quick] if rounds is None else min(rounds, work.rounds[quick])
+    for number in range(times):
+        turn = number % len(taking)
+        for subject in taking[turn:] + taking[:turn]:
+            _take(results, subject, work, quick=quick)
+    if times:
+        print(f"{work.key}: {time.monotonic() - start:.0f} s", file=sys.stderr)
 
 
 def _write(
@@ -65,7 +67,7 @@ def _write(
 ) -> None:
     if folder:
         draw(results, subjects, growth, folder)
-        print(f"written: {write(results, subjects, growth, folder, command)}")
+        write(results, subjects, growth, folder, command)
 
 
 def _take(results: Results, subject: Subject, work: Work, *, quick: bool) -> None:
@@ -95,6 +97,8 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--only", metavar="NAME,…", help=f"of {', '.join(work.key for work in WORKS)}, growth")
     parser.add_argument("--peers", metavar="NAME,…", help="these peers instead of all; an empty text: none")
     parser.add_argument("--venvs", metavar="DIR", default="~/.cache/runcard-bench", help="where peers are installed")
+    parser.add_argument("--rounds", type=int, metavar="N", help="so many trials at most; each is of many")
+    parser.add_argument("--limit", type=int, metavar="N", help="no size of the growth above N")
     parser.add_argument("--write", metavar="DIR", help="where benchmarks.md and benchmarks.png go")
     parser.add_argument("--compare", metavar="BASE", help="a revision to run in turn with the working tree")
     return parser

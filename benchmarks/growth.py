@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -91,7 +91,9 @@ def _first(subject: Subject, prepare: Callable[[Path], tuple[Path, str | None]])
         runs = folder / "runs"
         runs.mkdir()
         sources = os.pathsep.join(each for each in (source, subject.source) if each)
-        taking = Subject(subject.key, subject.title, subject.python, sources or None)
+        inside = where / "worker.py"
+        worker = inside if inside.exists() else subject.worker
+        taking = replace(subject, source=sources or None, worker=worker)
         times = [taking.do("empty_runs", runs / _made(runs, n), cwd=where, count=0)["first"] for n in range(3)]
         return median(times) * 1e3
 

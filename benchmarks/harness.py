@@ -31,12 +31,14 @@ class Subject:
         title: How tables call it.
         python: The interpreter.
         source: A folder put on the path, for another revision of runcard.
+        worker: The program that does the work; a copy where it matters in which repository it lies.
     """
 
     key: str
     title: str
     python: str = sys.executable
     source: str | None = None
+    worker: Path = WORKER
 
     def environment(self) -> dict[str, str]:
         """A process's variables: nobody's settings, no network, no terminal."""
@@ -48,7 +50,7 @@ class Subject:
 
     def command(self, work: str, folder: Path, arguments: dict[str, Any]) -> list[str]:
         """What starts one piece of work; ``-P`` keeps the worker's neighbours from hiding a tracker."""
-        return [self.python, "-P", str(WORKER), self.key, work, str(folder), json.dumps(arguments)]
+        return [self.python, "-P", str(self.worker), self.key, work, str(folder), json.dumps(arguments)]
 
     def do(self, work: str, folder: Path, *, cwd: Path | None = None, **arguments: Any) -> dict[str, Any]:
         """Do one piece of work in a process of its own, and give its answer.
@@ -125,6 +127,12 @@ def folder_of_its_own() -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def copy_worker(folder: Path) -> Path:
+    """A copy of the worker and the subjects below a folder, as a user's program lies in the user's repository."""
+    shutil.copytree(WORKER.parent / "subjects", folder / "subjects", ignore=shutil.ignore_patterns("__pycache__"))
+    return Path(shutil.copy(WORKER, folder))
 
 
 def bytes_below(folder: Path) -> int:

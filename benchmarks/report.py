@@ -68,9 +68,10 @@ def write(
 
 _PREFACE = (
     "Every tracker does the same work, each trial in a process of its own and the trackers in turn, in one session.",
-    "Medians; in brackets the first and the last tenth of the trials. *×* is the ratio to a raw building block measured in",
-    "the same process (for processes: in turn with it), so that it holds on another machine. What missed its goal is",
-    "explained in [performance.md](performance.md).",
+    "Medians; in brackets the first and the last tenth of the trials. *×* is the ratio to a raw building block",
+    "measured in the same process (processes: in turn with it), so that it holds on another machine. On a machine",
+    "with more to do than cores, times are long and ratios hold. What missed its goal is explained in",
+    "[performance.md](performance.md).",
 )
 
 

@@ -46,8 +46,11 @@ def make_store(root: Path, runs: int, *, start: int = 0) -> None:
 
 
 def make_repository(root: Path, *, files: int) -> Path:
-    """A repository of so many committed files in folders of 50, one changed and one untracked."""
+    """A repository of so many committed files in folders of 50, one changed and one untracked; and of the worker."""
+    from benchmarks.harness import copy_worker
+
     root.mkdir(parents=True)
+    copy_worker(root)
     for number in range(files):
         folder = root / f"part{number // 50}"
         folder.mkdir(exist_ok=True)

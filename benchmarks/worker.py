@@ -179,13 +179,20 @@ def footprint(space, folder, *, distribution):
         known[name] = sum(_size(file) for file in found.files or ())
         for requirement in found.requires or ():
             needed, _, marker = requirement.partition(";")
-            if "extra" not in marker:
+            if not marker or _applies(marker):
                 waiting.append(_head(needed))
     return {"packages": len(known), "bytes": sum(known.values()), "names": sorted(known)}
 
 
 def _nothing(log):
     """A run with no steps."""
+
+
+def _applies(marker):
+    """Whether a requirement is one here, asked of pip, which every virtual environment has."""
+    from pip._vendor.packaging.markers import Marker
+
+    return Marker(marker).evaluate({"extra": ""})
 
 
 def _head(requirement):

@@ -17,6 +17,7 @@ from benchmarks.works import WORKS
 from runcard import open_store
 
 OWN = Subject("runcard", "runcard")
+TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 def test_a_work_gives_samples_beside_its_building_block(tmp_path):
@@ -103,15 +104,15 @@ def test_the_table_says_what_was_missed(tmp_path):
     """The Markdown table has value, ratio and goal of a row, and says when the goal was missed."""
     results = {"log1": {"runcard": Samples([8.0], [1.0])}, "import": {"runcard": Samples([14.0], [12.0])}}
     text = write(results, [OWN], {}, tmp_path, "python -m benchmarks").read_text("utf-8")
-    assert "| `log()` of one scalar | 8 µs | 8 × | `os.write` of 99 bytes | ≤ 3.5 × | **missed** |" in text
-    assert "| 14 ms | 1.17 × | `python -c pass` | ≤ 40 ms | met |" in text
+    assert f"| `log()` of one scalar | 8 µs | 8 {TIMES} | `os.write` of 99 bytes | ≤ 3.5 {TIMES} | **missed** |" in text
+    assert f"| 14 ms | 1.17 {TIMES} | `python -c pass` | ≤ 40 ms | met |" in text
 
 
 def test_a_slower_version_is_seen(capsys):
     """A row that became slower beyond its spread is marked, and the exit code says so."""
     before, slow = Samples([1.0, 1.1, 1.0]), Samples([2.0, 2.1, 1.9])
     assert compare.table({"log1": [before, slow]}, "HEAD~1") == 1
-    assert "2.00× slower" in capsys.readouterr().out
+    assert f"2.00{TIMES} slower" in capsys.readouterr().out
     assert compare.table({"log1": [before, before]}, "HEAD~1") == 0
 
 
