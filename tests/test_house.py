@@ -58,6 +58,7 @@ HEAVY = {
     "wrapt": {"_proxies"},
     "git": {"capture.git_program"},
     "sqlalchemy": {"sinks._sql_engine"},
+    "fsspec": {"sinks.objectstore"},
     "psutil": {"capture.resources", "identity"},  # identity lies below capture, and asks it where there is no /proc
     "pandas": {"_frames"},
     "polars": {"_frames"},

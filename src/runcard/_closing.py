@@ -335,7 +335,8 @@ def _settle(run: Run, life: Life, *, delivered: bool) -> None:
     place = life.place
     if place.folder is None or not place.spooled or not delivered or life.sink_problems:
         return
-    if not any((place.folder / "artifacts").glob("*")):
+    elsewhere = life.delivery is not None and life.delivery.keeps_files
+    if elsewhere or not any((place.folder / "artifacts").glob("*")):
         import shutil
 
         shutil.rmtree(place.folder, ignore_errors=True)

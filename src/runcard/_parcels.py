@@ -103,16 +103,16 @@ class Parcel:
         if self.note is not None and (self._left or not (self.late and self.spooled)):
             self.note.unlink(missing_ok=True)
             if self._left:
-                self._clear()
+                self._clear(keeps_files=getattr(sink, "keeps_files", False))
         return True
 
-    def _clear(self) -> None:
+    def _clear(self, *, keeps_files: bool) -> None:
         """Take a spooled run away that is delivered everywhere, its artifacts too."""
         folder = self._folder
         if folder is None or not self.spooled or self.record.losses.get("sinks"):
             return
         others = [note for note in notes(folder.parent) if note.name.startswith(f"{self.record.run_id}.")]
-        if not others and not any((folder / "artifacts").glob("*")):
+        if not others and (keeps_files or not any((folder / "artifacts").glob("*"))):
             shutil.rmtree(folder, ignore_errors=True)
 
     def _journals(self) -> list[tuple[str, Path]]:

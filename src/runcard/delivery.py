@@ -143,6 +143,11 @@ class Delivery:
         return done
 
     @property
+    def keeps_files(self) -> bool:
+        """Whether one of the sinks has the run's artifacts too, once it has the run."""
+        return any(getattr(courier.sink, "keeps_files", False) for courier in self._couriers)
+
+    @property
     def tickets(self) -> list[threading.Event]:
         """What is set once each sink has the record, for a coroutine that waits without blocking its loop."""
         return [ticket.done for courier, ticket in self._tickets if not courier.aside and not ticket.done.is_set()]

@@ -21,12 +21,15 @@ _OWN = {
     "memory": "runcard.sinks.memory:open_sink",
     "sqlite": "runcard.sinks.sql:open_sink",
     "postgresql": "runcard.sinks.sql:open_sink",
+    "s3": "runcard.sinks.objectstore:open_sink",
 }
+_OBJECT_STORES = ("gs", "gcs", "az", "abfs", "local", "hdfs", "sftp", "webdav")  # by what fsspec calls them
 _EXAMPLES = {
     "file": "file:runcards",
     "memory": "memory:",
     "sqlite": "sqlite:///runs.db",
     "postgresql": "postgresql://user@host/database",
+    "s3": "s3://bucket/prefix",
 }
 
 
@@ -115,7 +118,7 @@ def accepted() -> str:
 
 
 def _factory(scheme: str) -> Callable[[str], Any]:
-    target = _OWN.get(scheme)
+    target = _OWN.get("s3" if scheme in _OBJECT_STORES else scheme)
     if target is not None:
         module, _, name = target.partition(":")
         factory: Callable[[str], Any] = getattr(import_module(module), name)

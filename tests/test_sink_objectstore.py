@@ -1,0 +1,156 @@
+"""The object store sink, on an S3 server and on a local folder through fsspec."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+from records import record
+
+from runcard import configure, open_store, run
+from runcard.errors import MissingExtra, RunNotFound, SettingError, StoreError
+from runcard.sinks import objectstore
+
+SERVER = """
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+sys.stdin.read()
+server.stop()
+"""
+
+
+@pytest.fixture(scope="module")
+def server():
+    """The address of an S3 server in a process of its own."""
+    command = [sys.executable, "-W", "ignore", "-c", SERVER]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        process.stdin.close()
+
+
+@pytest.fixture(params=["local", "s3"])
+def url(request, tmp_path, monkeypatch):
+    """An empty prefix."""
+    if request.param == "local":
+        return f"local://{tmp_path}/objects"
+    address = request.getfixturevalue("server")
+    for name, value in {
+        "AWS_ENDPOINT_URL": address,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "hunter2secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    import s3fs
+
+    bucket = f"b{time.time_ns()}"
+    s3fs.S3FileSystem(skip_instance_cache=True).mkdir(bucket)
+    return f"s3://{bucket}/team/runs"
+
+
+def train(url, **options):
+    with run("train", config={"lr": 0.1}, sinks=["file:", url], capture=["-git"], **options) as r:
+        r.log(loss=0.5, big=2**70)
+        r.log(loss=float("nan"))
+        r.artifact_path("deep/model.bin").write_bytes(b"weights")
+    return r
+
+
+def test_a_run_comes_back_as_it_was(store, url):
+    """The record and its history are the files' own; an artifact has its URI, size and hash."""
+    r = train(url)
+    there, here = open_store(url).get(r.run_id), store.get(r.run_id)
+    (artifact,) = there.artifacts
+    assert artifact.pop("uri") == f"{url}/{r.run_id}/artifacts/deep/model.bin"
+    assert repr(there.to_dict()) == repr(here.to_dict())
+    assert [point.value for point in open_store(url).history("latest", "big")] == [2**70]
+
+
+def test_a_late_judgement_stays(store, url):
+    """A judgement in the object store is kept, also when the run is delivered again."""
+    r = train(url)
+    found = open_store(url).keep(r.run_id, "good")
+    assert (found.decision, found.decision_reason) == ("keep", "good")
+    objectstore.open_sink(url).finish(store.get(r.run_id))
+    assert open_store(url).get(r.run_id).decision == "keep"
+    with pytest.raises(RunNotFound):
+        open_store(url).get("20260101T000000-aaaaaaaa")
+
+
+def test_a_listing_needs_few_requests(url, monkeypatch):
+    """The records of many runs lie together: far fewer objects are read than there are runs; none is lost."""
+    monkeypatch.setattr(objectstore, "GATHER", 5)
+    sink = objectstore.open_sink(url)
+    for number in range(60):
+        sink._list(record(number, name=f"n{number}"))
+    sink._list(record(3, name="renamed"))
+    fetched = []
+    contents = objectstore._contents
+    monkeypatch.setattr(
+        objectstore, "_contents", lambda system, paths: fetched.extend(paths) or contents(system, paths)
+    )
+    names = [found.name for found in open_store(url).runs()]
+    assert sorted(names) == sorted([f"n{number}" for number in range(60) if number != 3] + ["renamed"])
+    assert len(fetched) <= 12
+
+
+def test_an_empty_prefix_has_no_runs(url):
+    """Nothing there is no error."""
+    assert open_store(url).runs() == []
+
+
+def test_doctor_can_try_it(url):
+    """A probe writes and leaves nothing behind; where nothing can be written it says so, without the secret."""
+    objectstore.open_sink(url).probe()
+    assert open_store(url).runs() == []
+    if url.startswith("s3:"):
+        with pytest.raises(StoreError, match="s3://no-such-bucket") as caught:
+            objectstore.open_sink("s3://no-such-bucket/x").probe()
+        assert "hunter2secret" not in str(caught.value)
+
+
+def test_bad_urls_and_missing_packages(monkeypatch):
+    """No bucket, and no package: said when the sink is set."""
+    import importlib.util
+
+    with pytest.raises(SettingError, match="names no bucket"):
+        configure(sinks=["s3://"])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(MissingExtra, match=r'pip install "runcard\[s3\]"'):
+        configure(sinks=["s3://elsewhere/x"])
+
+
+def test_a_listing_while_others_gather_misses_nothing(tmp_path, monkeypatch):
+    """What is gathered between a listing and its reading is looked for again."""
+    url = f"local://{tmp_path}/objects"
+    sink = objectstore.open_sink(url)
+    for number in range(4):
+        sink._list(record(number))
+    names, gathered = objectstore._names, []
+
+    def racing(system, folder):
+        found = names(system, folder)
+        if not gathered:
+            gathered.append(1)
+            sink._gather(system, folder.removesuffix("/index"), found)
+        return found
+
+    monkeypatch.setattr(objectstore, "_names", racing)
+    assert len(open_store(url).runs()) == 4
+
+
+def test_a_spool_is_cleared_once_the_artifacts_are_uploaded(tmp_path):
+    """Without a files sink, the run's folder goes once an object store has its artifacts; a database is not enough."""
+    url = f"local://{tmp_path}/objects"
+    for sink, left in ((url, 0), (f"sqlite:///{tmp_path}/runs.db", 1)):
+        with run("r", sinks=[sink], capture=["-git"]) as r:
+            r.artifact_path("w.bin").write_bytes(b"weights")
+        assert len(list((tmp_path / "spool").glob("2*"))) == left
+    assert len(list((tmp_path / "objects").rglob("w.bin"))) == 1
