@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from benchmarks.growth import Growth
     from benchmarks.harness import Samples, Subject
 
-Results = "dict[str, dict[str, Samples]]"
+    Results = dict[str, dict[str, Samples]]
 
 
-def terminal(results: dict[str, dict[str, Samples]], subjects: list[Subject]) -> str:
+def terminal(results: Results, subjects: list[Subject]) -> str:
     """The rows of runcard with their goals, and below each the peers."""
     lines = []
     for key, row in ROWS.items():
@@ -26,20 +26,14 @@ def terminal(results: dict[str, dict[str, Samples]], subjects: list[Subject]) ->
                 continue
             own = subject.key == "runcard"
             title = row.title if own else f"  {subject.title}"
-            goal = f"{row.goal_text():>10} {_verdict(row, results)}" if own else ""
+            goal = f"{row.goal_text():>10} {_verdict(row, results, subjects)}" if own else ""
             lines.append(f"{title:58.58} {_value(samples, row):>12} {_ratio(samples):>9} {goal}".rstrip())
             if samples.note:
                 lines.append(f"    {samples.note}")
     return "\n".join(lines)
 
 
-def write(
-    results: dict[str, dict[str, Samples]],
-    subjects: list[Subject],
-    growth: dict[str, Growth],
-    folder: Path,
-    command: str,
-) -> Path:
+def write(results: Results, subjects: list[Subject], growth: dict[str, Growth], folder: Path, command: str) -> Path:
     """Write ``benchmarks.md``."""
     path = folder / "benchmarks.md"
     text = [
@@ -51,7 +45,7 @@ def write(
         "",
         "## Goals",
         "",
-        *_goals(results),
+        *_goals(results, subjects),
         "",
         "## Beside the peers",
         "",
@@ -75,7 +69,7 @@ _PREFACE = (
 )
 
 
-def _goals(results: dict[str, dict[str, Samples]]) -> list[str]:
+def _goals(results: Results, subjects: list[Subject]) -> list[str]:
     lines = ["| | runcard | × | of | goal | |", "|---|---|---|---|---|---|"]
     for key, row in ROWS.items():
         samples = results.get(key, {}).get("runcard")
@@ -83,12 +77,12 @@ def _goals(results: dict[str, dict[str, Samples]]) -> list[str]:
             continue
         value = f"{_value(samples, row)}{_spread(samples)}"
         note = f" ({samples.note})" if samples.note else ""
-        cells = (row.title, value + note, _ratio(samples), row.raw, row.goal_text(), _verdict(row, results))
+        cells = (row.title, value + note, _ratio(samples), row.raw, row.goal_text(), _verdict(row, results, subjects))
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def _peers(results: dict[str, dict[str, Samples]], subjects: list[Subject]) -> list[str]:
+def _peers(results: Results, subjects: list[Subject]) -> list[str]:
     rows = [row for key, row in ROWS.items() if len(results.get(key, {})) > 1]
     lines = []
     for row in rows:
@@ -115,13 +109,14 @@ def _growth(growth: dict[str, Growth]) -> list[str]:
     return lines
 
 
-def _verdict(row: Row, results: dict[str, dict[str, Samples]]) -> str:
-    samples = results[row.key]["runcard"]
-    met = row.meets(samples)
+def _verdict(row: Row, results: Results, subjects: list[Subject]) -> str:
+    own = results[row.key]["runcard"]
+    met = row.meets(own)
     words = [] if met is None else ["met" if met else "**missed**"]
-    others = [other.middle for key, other in results[row.key].items() if key != "runcard"]
+    others = [subject for subject in subjects if subject.key != "runcard" and subject.key in results[row.key]]
     if row.first and others:
-        words.append("below every peer" if samples.middle <= min(others) else "not the lowest")
+        below = [subject.title for subject in others if results[row.key][subject.key].middle < own.middle]
+        words.append(f"above {' and '.join(below)}" if below else "below every peer")
     return ", ".join(words)
 
 

@@ -108,6 +108,15 @@ def test_the_table_says_what_was_missed(tmp_path):
     assert f"| 14 ms | 1.17 {TIMES} | `python -c pass` | ≤ 40 ms | met |" in text
 
 
+def test_the_table_names_who_costs_less(tmp_path):
+    """Where no peer may cost less, the table names those that do."""
+    peer = Subject("sacred", "Sacred 0.8")
+    results = {"log1": {"runcard": Samples([3.0], [1.0]), "sacred": Samples([2.0], [1.0])}}
+    assert "| met, above Sacred 0.8 |" in write(results, [OWN, peer], {}, tmp_path, "").read_text("utf-8")
+    results["log1"]["sacred"] = Samples([4.0], [1.0])
+    assert "| met, below every peer |" in write(results, [OWN, peer], {}, tmp_path, "").read_text("utf-8")
+
+
 def test_a_slower_version_is_seen(capsys):
     """A row that became slower beyond its spread is marked, and the exit code says so."""
     before, slow = Samples([1.0, 1.1, 1.0]), Samples([2.0, 2.1, 1.9])
