@@ -227,14 +227,14 @@ def _insert(transaction: Transaction, run_id: str, events: Iterable[Event]) -> N
     for event in events:
         writer, n = event["writer"], event["n"]
         body = {key: value for key, value in event.items() if key != "writer"}
-        moment = event.get("t")
+        moment = _double(event.get("t"))
         bodies.append(
             {
                 "run_id": run_id,
                 "writer": writer,
                 "n": n,
                 "kind": _label(event["kind"]),
-                "t": moment if isinstance(moment, (int, float)) else None,
+                "t": moment,
                 "body": orjson.dumps(mark(body)).decode(),
             }
         )
@@ -254,8 +254,8 @@ def _insert(transaction: Transaction, run_id: str, events: Iterable[Event]) -> N
                         "time": moment,
                     }
                 )
-    transaction.many(_EVENT, bodies)
-    transaction.many(_POINT, numbers)
+    transaction.insert("runcard_events", _EVENT, bodies)
+    transaction.insert("runcard_points", _POINT, numbers)
     _seen(transaction, run_id)
 
 
@@ -394,14 +394,18 @@ def _integer(value: int) -> str:
     return str(value) if value.bit_length() < 10_000 else hex(value)  # Python's own limit on digits
 
 
-_EVENT = (
-    "INSERT INTO runcard_events (run_id, writer, n, kind, t, body) VALUES (:run_id, :writer, :n, :kind, :t, :body)"
-    " ON CONFLICT DO NOTHING"
-)
-_POINT = (
-    "INSERT INTO runcard_points (run_id, name, writer, n, step, value, exact, time)"
-    " VALUES (:run_id, :name, :writer, :n, :step, :value, :exact, :time) ON CONFLICT DO NOTHING"
-)
+_TEXT, _NUMBER, _INTEGER = "TEXT", "DOUBLE PRECISION", "BIGINT"
+_EVENT = {"run_id": _TEXT, "writer": _TEXT, "n": _INTEGER, "kind": _TEXT, "t": _NUMBER, "body": _TEXT}
+_POINT = {
+    "run_id": _TEXT,
+    "name": _TEXT,
+    "writer": _TEXT,
+    "n": _INTEGER,
+    "step": _NUMBER,
+    "value": _NUMBER,
+    "exact": _TEXT,
+    "time": _NUMBER,
+}
 _COLUMNS = (
     *("name", "experiment", "status", "started_at", "ended_at", "duration_s", "parent_id", "user_name", "host"),
     *("decision", "decision_reason", "is_best", "objective", "direction", "config_hash", "git_commit", "notes"),
