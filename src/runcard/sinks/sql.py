@@ -6,28 +6,23 @@ delivered. `docs/sinks.md` has the tables.
 
 from __future__ import annotations
 
-import math
 import os
-import time
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from runcard._folding import points
-from runcard._paths import leaves
 from runcard.errors import MissingExtra, RunNotFound, SettingError, StoreError
-from runcard.events import Event, mark, restore
 from runcard.identity import is_alive
 from runcard.record import History, RunRecord, Status, fold
-from runcard.sinks._sql_schema import LABEL_LIMIT
+from runcard.sinks._sql_rows import from_history, insert_events, lock_run, read_journals, seen, write_record
 from runcard.sinks.registry import without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Sequence
 
+    from runcard.events import Event
     from runcard.sinks._sql_engine import Database, Transaction
-
-_INTEGERS = 2**53  # up to here a double holds every integer
 
 
 def open_sink(url: str) -> SqlSink:
@@ -93,7 +88,7 @@ class SqlSink:
 
     def extend(self, run_id: str, events: Sequence[Event]) -> None:
         """Keep many events in one transaction; those it has change nothing. Raises `StoreError`."""
-        self._database.write(lambda transaction: _insert(transaction, run_id, events))
+        self._database.write(lambda transaction: insert_events(transaction, run_id, events))
 
     def finish(self, record: RunRecord) -> None:
         """Note how a run ended. Raises `StoreError`."""
@@ -102,14 +97,14 @@ class SqlSink:
             if not transaction.run(
                 "SELECT 1 FROM runcard_events WHERE run_id = :run_id LIMIT 1", run_id=record.run_id
             ):  # a run without a journal: its points are all there is
-                _insert(transaction, record.run_id, _from_history(record))
+                insert_events(transaction, record.run_id, from_history(record))
             self._keep(transaction, record)
 
         self._database.write(work)
 
     def touch(self, run_id: str) -> None:
         """Show that a run goes on which has nothing to say. Raises `StoreError`."""
-        self._database.write(lambda transaction: _seen(transaction, run_id))
+        self._database.write(lambda transaction: seen(transaction, run_id))
 
     def probe(self) -> None:
         """Connect, make the tables and write, leaving nothing behind. Raises `StoreError`."""
@@ -138,7 +133,7 @@ class SqlSink:
 
     def journals(self, run_id: str) -> dict[str, list[Event]]:
         """The events of one run by writer."""
-        return self._database.read(lambda t: _journals(t, run_id), {})
+        return self._database.read(lambda t: read_journals(t, run_id), {})
 
     def folder(self, _run_id: str) -> None:
         """None: a database keeps no files."""
@@ -153,7 +148,7 @@ class SqlSink:
         return self._opened
 
     def _from_row(self, run_id: str, status: str, seen_at: float, text: str) -> RunRecord:
-        history = History(lambda: points(self._database.read(lambda t: _journals(t, run_id, ("start", "log")), {})))
+        history = History(lambda: points(self._database.read(lambda t: read_journals(t, run_id, ("start", "log")), {})))
         if status != Status.RUNNING:
             return RunRecord.from_dict(orjson.loads(text), metric_history=history)
         record = fold(run_id, self.journals(run_id))
@@ -175,17 +170,17 @@ class SqlSink:
         if not transaction.run("SELECT 1 FROM runcard_runs WHERE run_id = :run_id", run_id=run_id):
             raise RunNotFound(f"no run {run_id!r}")
         writer = f"journal-sql{self._database.store_id}"  # its own, lest another store's judge takes the same number
-        _lock_run(transaction, run_id)
+        lock_run(transaction, run_id)
         ((last,),) = transaction.run(
             "SELECT max(n) FROM runcard_events WHERE run_id = :run_id AND writer = :writer",
             run_id=run_id,
             writer=writer,
         )
-        _insert(transaction, run_id, [{"n": 0 if last is None else last + 1, **event, "writer": writer}])
-        record = fold(run_id, _journals(transaction, run_id))
+        insert_events(transaction, run_id, [{"n": 0 if last is None else last + 1, **event, "writer": writer}])
+        record = fold(run_id, read_journals(transaction, run_id))
         if record.started_at is None:
             raise StoreError(f"the run {run_id} came without its journal and cannot be judged here")
-        _write(transaction, record)
+        write_record(transaction, record)
 
     def _keep(self, transaction: Transaction, record: RunRecord) -> None:
         """Write a record; where it was judged in this database, made again from all its events."""
@@ -195,10 +190,10 @@ class SqlSink:
         )
         status = record.status
         if judged and status is not Status.RUNNING:
-            folded = fold(record.run_id, _journals(transaction, record.run_id))
+            folded = fold(record.run_id, read_journals(transaction, record.run_id))
             if folded.status is status:
                 record = folded
-        _write(transaction, record)
+        write_record(transaction, record)
 
     def __repr__(self) -> str:
         return f"<SqlSink {self.url}>"
@@ -211,208 +206,3 @@ def _absolute(url: str) -> str:
     head, _, rest = url.partition(":///")
     path, mark_, query = rest.partition("?")
     return f"{head}:///{os.path.abspath(os.path.expanduser(path))}{mark_}{query}"
-
-
-def _lock_run(transaction: Transaction, run_id: str) -> None:
-    """Let nobody else judge the run until the transaction ends."""
-    transaction.run("UPDATE runcard_runs SET run_id = run_id WHERE run_id = :run_id", run_id=run_id)
-
-
-def _seen(transaction: Transaction, run_id: str) -> None:
-    transaction.run("UPDATE runcard_runs SET seen_at = :now WHERE run_id = :run_id", now=time.time(), run_id=run_id)
-
-
-def _insert(transaction: Transaction, run_id: str, events: Iterable[Event]) -> None:
-    bodies, numbers = [], []
-    for event in events:
-        writer, n = event["writer"], event["n"]
-        body = {key: value for key, value in event.items() if key != "writer"}
-        moment = _double(event.get("t"))
-        bodies.append(
-            {
-                "run_id": run_id,
-                "writer": writer,
-                "n": n,
-                "kind": _label(event["kind"]),
-                "t": moment,
-                "body": orjson.dumps(mark(body)).decode(),
-            }
-        )
-        if event["kind"] not in ("log", "system") or not isinstance(event.get("metrics"), dict):
-            continue
-        for name, value in event["metrics"].items():
-            if isinstance(value, (int, float)):
-                numbers.append(
-                    {
-                        "run_id": run_id,
-                        "name": _label(name),
-                        "writer": writer,
-                        "n": n,
-                        "step": _double(event.get("step")),
-                        "value": _double(value),
-                        "exact": _exact(value),
-                        "time": moment,
-                    }
-                )
-    transaction.insert("runcard_events", _EVENT, bodies)
-    transaction.insert("runcard_points", _POINT, numbers)
-    _seen(transaction, run_id)
-
-
-def _from_history(record: RunRecord) -> list[Event]:
-    return [
-        {
-            "writer": "journal",
-            "n": n,
-            "kind": "log",
-            "t": point.time,
-            "step": point.step,
-            "metrics": {point.name: point.value},
-        }
-        for n, point in enumerate(record.metric_history)
-    ]
-
-
-def _journals(transaction: Transaction, run_id: str, kinds: tuple[str, ...] = ()) -> dict[str, list[Event]]:
-    only = f" AND kind IN ({', '.join(repr(kind) for kind in kinds)})" if kinds else ""
-    found: dict[str, list[Event]] = {}
-    for writer, body in transaction.run(
-        f"SELECT writer, body FROM runcard_events WHERE run_id = :run_id{only} ORDER BY writer, n",  # noqa: S608 - `kinds` is this file's own
-        run_id=run_id,
-    ):
-        event = orjson.loads(body)
-        found.setdefault(writer, []).append(restore(event) if '{"$' in body else event)
-    return found
-
-
-def _write(transaction: Transaction, record: RunRecord) -> None:
-    """The run's row, and the rows that follow from it, anew."""
-    run_id = record.run_id
-    commit = (record.environment.get("git") or {}).get("commit")
-    transaction.run(
-        _RUN,
-        run_id=run_id,
-        name=_label(record.name),
-        experiment=_label(record.experiment),
-        status=record.status.value,
-        started_at=record.started_at.isoformat() if record.started_at else None,
-        ended_at=record.ended_at.isoformat() if record.ended_at else None,
-        duration_s=record.duration_s,
-        parent_id=record.parent_id,
-        user_name=_clean(record.user),
-        host=_clean(record.host),
-        decision=record.decision,
-        decision_reason=_clean(record.decision_reason),
-        is_best=record.is_best,
-        objective=_clean(record.objective),
-        direction=record.direction,
-        config_hash=record.config_hash,
-        git_commit=_clean(commit),
-        notes=_clean(record.notes),
-        seen_at=time.time(),
-        record=orjson.dumps(record.to_dict(history=False)).decode(),
-    )
-    config = {_label(path): value for path, value in leaves(record.config) if path}
-    tables: dict[str, list[dict[str, Any]]] = {
-        "config (run_id, path, value, number) VALUES (:run_id, :path, :value, :number)": [
-            {"path": path, "value": _text(value), "number": _double(value)} for path, value in config.items()
-        ],
-        (
-            "metrics (run_id, name, last, exact, last_step, min, min_step, max, max_step, count)"
-            " VALUES (:run_id, :name, :last, :exact, :last_step, :min, :min_step, :max, :max_step, :count)"
-        ): list(_summaries(record).values()),
-        "tags (run_id, tag) VALUES (:run_id, :tag)": [
-            {"tag": tag} for tag in dict.fromkeys(_label(tag) for tag in record.tags)
-        ],
-        "artifacts (run_id, place, bytes, sha256) VALUES (:run_id, :place, :bytes, :sha256)": list(
-            _artifacts(record).values()
-        ),
-    }
-    for statement, rows in tables.items():
-        table = statement.partition(" ")[0]
-        transaction.run(f"DELETE FROM runcard_{table} WHERE run_id = :run_id", run_id=run_id)  # noqa: S608 - a name from above
-        transaction.many(f"INSERT INTO runcard_{statement}", [{"run_id": run_id, **row} for row in rows])
-
-
-def _summaries(record: RunRecord) -> dict[str, dict[str, Any]]:
-    found = {}
-    for name, value in record.metrics.items():
-        summary: Mapping[str, Any] = record.metric_summary.get(name) or {}
-        row = {key: _double(summary.get(key)) for key in ("last_step", "min", "min_step", "max", "max_step")}
-        label = _label(name)
-        found[label] = {
-            "name": label,
-            "last": _double(value),
-            "exact": _exact(value),
-            "count": summary.get("count"),
-            **row,
-        }
-    return found
-
-
-def _artifacts(record: RunRecord) -> dict[str, dict[str, Any]]:
-    found = {}
-    for entry in record.artifacts:
-        place = _label(str(entry.get("uri") or entry.get("path") or entry.get("name")))
-        found[place] = {"place": place, "bytes": entry.get("bytes"), "sha256": _clean(entry.get("sha256"))}
-    return found
-
-
-def _clean(text: Any) -> str | None:
-    return None if text is None else str(text).replace("\0", "\ufffd")
-
-
-def _label(text: str) -> str:
-    return text[:LABEL_LIMIT].replace("\0", "\ufffd")
-
-
-def _text(value: Any) -> str | None:
-    """A setting as text: its own, or JSON."""
-    if value is None or isinstance(value, str):
-        return _clean(value)
-    return _clean(orjson.dumps(mark(value)).decode())
-
-
-def _double(value: Any) -> float | None:
-    """A number as a double; an integer beyond all doubles is infinite. None for what is no number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        return float(value)
-    except OverflowError:
-        return math.copysign(math.inf, value)
-
-
-def _exact(value: int | float) -> str | None:
-    """What a double, or SQLite, cannot hold of a number, as text."""
-    if isinstance(value, int):
-        return None if -_INTEGERS <= value <= _INTEGERS else _integer(value)
-    return "nan" if math.isnan(value) else None
-
-
-def _integer(value: int) -> str:
-    return str(value) if value.bit_length() < 10_000 else hex(value)  # Python's own limit on digits
-
-
-_TEXT, _NUMBER, _INTEGER = "TEXT", "DOUBLE PRECISION", "BIGINT"
-_EVENT = {"run_id": _TEXT, "writer": _TEXT, "n": _INTEGER, "kind": _TEXT, "t": _NUMBER, "body": _TEXT}
-_POINT = {
-    "run_id": _TEXT,
-    "name": _TEXT,
-    "writer": _TEXT,
-    "n": _INTEGER,
-    "step": _NUMBER,
-    "value": _NUMBER,
-    "exact": _TEXT,
-    "time": _NUMBER,
-}
-_COLUMNS = (
-    *("name", "experiment", "status", "started_at", "ended_at", "duration_s", "parent_id", "user_name", "host"),
-    *("decision", "decision_reason", "is_best", "objective", "direction", "config_hash", "git_commit", "notes"),
-    *("seen_at", "record"),
-)
-_RUN = (
-    f"INSERT INTO runcard_runs (run_id, {', '.join(_COLUMNS)})"  # noqa: S608 - columns from above
-    f" VALUES (:run_id, {', '.join(f':{name}' for name in _COLUMNS)})"
-    f" ON CONFLICT (run_id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS)}"
-)
