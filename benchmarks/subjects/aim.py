@@ -27,6 +27,7 @@ class Space:
 
         repo = Repo.from_path(str(self.folder))
         visible = len(list(repo.iter_runs()))
+        repo._recreate_index()  # only then are the steps of a killed run found
         (chunks,) = (self.folder / ".aim" / "seqs" / "chunks").iterdir()
         run = Run(chunks.name, repo=repo, read_only=True)
         points = sum(len(metric.values.sparse_list()[1]) for metric in run.metrics() if metric.name == "loss")
