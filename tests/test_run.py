@@ -1053,3 +1053,59 @@ def test_a_folder_removed_during_the_run(store):
         r.note("still here")
     assert r.status == "finished"
     assert len(said) <= 3
+
+
+@pytest.mark.parametrize("odd", [5, "loss", [("loss", 1.0)], object()])
+def test_logging_what_is_no_mapping(store, odd):
+    """A bare value handed to log() is counted with a warning; what was named beside it is kept."""
+    with pytest.warns(RuncardWarning, match="names and numbers"), run("odd") as r:
+        r.log(odd)
+        log(odd, loss=0.5)
+    record = only(store)
+    assert record.metrics == {"loss": 0.5}
+    assert record.losses == {"not_a_number": 2}
+
+
+def test_a_mapping_of_another_kind_is_logged(store):
+    """A mapping that is no dict is read as one, alone and beside keywords."""
+    from types import MappingProxyType
+
+    with run("proxy") as r:
+        r.log(MappingProxyType({"loss": 0.5}))
+        log(MappingProxyType({"a": 1}), b=2)
+    assert only(store).metrics == {"loss": 0.5, "a": 1, "b": 2}
+
+
+def test_an_artifact_folder_that_holds_the_store(store):
+    """Keeping a folder that holds the store, or the run, keeps what is beside it and copies nothing into itself."""
+    outside = Path(store.root).parent
+    (outside / "model.txt").write_text("weights", encoding="utf-8")
+    with run("around") as r:
+        r.log_artifact(outside, "all")
+        r.log_artifact(store.root, "store")
+        r.log_artifact(r.folder, "run")
+    paths = [each["path"] for each in only(store).artifacts]
+    assert "artifacts/all/model.txt" in paths
+    assert not any("all/" in path.removeprefix("artifacts/all/") for path in paths)
+    assert not any("journal" in path for path in paths if not path.startswith("artifacts/run/"))
+
+
+def test_an_artifact_that_is_no_path(store):
+    """What is no path is refused with a warning and counted."""
+    with pytest.warns(RuncardWarning, match="takes the path"), run("odd") as r:
+        r.log_artifact(3)  # type: ignore[arg-type]  # the mistake under test
+    assert only(store).losses == {"artifacts_refused": 1}
+
+
+@pytest.mark.parametrize("door", [run, tracked])
+def test_an_option_that_there_is_not(door):
+    """An unknown option is refused at once, with the options that there are."""
+    with pytest.raises(TypeError, match=r"no option objektive; there are: .*objective"):
+        door(objektive="loss")
+
+
+@pytest.mark.parametrize("option", ["expected", "tags", "inputs"])
+def test_an_option_that_takes_several_gets_a_number(option):
+    """A number where several things belong is refused, with what is accepted."""
+    with pytest.raises(SettingError, match=f"{option}=5 is not accepted"):
+        run(**{option: 5})

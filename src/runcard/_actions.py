@@ -13,7 +13,7 @@ from runcard.errors import contained, warn
 from runcard.values import config_hash, plain, plain_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from runcard._run import Run
 
@@ -28,8 +28,25 @@ def metric_name(run: Run, name: Any) -> str | None:
     return None
 
 
+def merged(run: Run, metrics: Any, named: dict[str, Any]) -> dict[str, Any]:
+    """The metrics of one `log` in one mapping; what is no mapping is counted and left out."""
+    if hasattr(type(metrics), "items"):
+        return {**dict(metrics.items()), **named}
+    if run.is_open:
+        _append(run, {"kind": "loss", "t": time.time()}, {"not_a_number": 1})
+        kind = type(metrics).__name__
+        warn(
+            f"log() takes names and numbers, log(loss=0.5) or log({{'loss': 0.5}}); a bare {kind} is left out",
+            once=f"no mapping {run.run_id}",
+        )
+    return named
+
+
 def log_artifact(run: Run, path: Any, name: str | None, *, copy: bool, transient: bool) -> None:
     """Copy a file or folder into the run, or record where it lies."""
+    if not isinstance(path, (str, os.PathLike)):
+        _refuse(run, f"log_artifact() takes the path of a file or folder, not {type(path).__name__}")
+        return
     source = Path(os.fspath(path))
     if not source.exists():
         _refuse(run, f"log_artifact({str(path)!r}): there is no such file")
@@ -46,7 +63,7 @@ def log_artifact(run: Run, path: Any, name: str | None, *, copy: bool, transient
     import shutil
 
     if source.is_dir():
-        shutil.copytree(source, target, dirs_exist_ok=True, ignore=_links)
+        shutil.copytree(source, target, dirs_exist_ok=True, ignore=_left_out(run, target))
     else:
         shutil.copyfile(source, target)
         os.chmod(target, run._life.place.mode)
@@ -179,6 +196,13 @@ def _record(run: Run, name: str, path: Path, uri: str | None, transient: bool) -
     run._journal.append(event)
 
 
-def _links(folder: str, names: list[str]) -> list[str]:
-    """Links are not followed: they could lead anywhere."""
-    return [name for name in names if os.path.islink(os.path.join(folder, name))]
+def _left_out(run: Run, target: Path) -> Callable[[str, list[str]], list[str]]:
+    """What a copied folder leaves behind: links, which could lead anywhere, and the store: a copy into itself."""
+    artifacts = _folder(run)
+    own = {os.path.realpath(each) for each in (artifacts.parent.parent, artifacts.parent, artifacts, target)}
+
+    def choose(folder: str, names: list[str]) -> list[str]:
+        paths = {name: os.path.join(folder, name) for name in names}
+        return [name for name, path in paths.items() if os.path.islink(path) or os.path.realpath(path) in own]
+
+    return choose

@@ -29,7 +29,7 @@ def log(metrics: Mapping[str, Any] | None = None, /, *, step: float | None = Non
             _nobody("log")
             return
     if metrics is not None:
-        named = {**metrics, **named} if named else metrics  # type: ignore[assignment]  # read, never written to
+        named = metrics if type(metrics) is dict and not named else run._merged(metrics, named)
     run.log_points(named, step)
 
 

@@ -85,6 +85,18 @@ class Options:
             setattr(self, name, value)
 
 
+def refuse_unknown(caller: str, given: Iterable[str], also: tuple[str, ...] = ()) -> None:
+    """Refuse options that there are not, and say which there are.
+
+    Raises:
+        TypeError: As Python's own for an unexpected keyword.
+    """
+    accepted = sorted({*Options.__slots__, *also})
+    unknown = [name for name in given if name not in accepted]
+    if unknown:
+        raise TypeError(f"{caller}() has no option {', '.join(unknown)}; there are: {', '.join(accepted)}")
+
+
 def _text(option: str, value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
         raise SettingError(f"{option}={value!r} is not accepted: a text")
@@ -92,15 +104,25 @@ def _text(option: str, value: Any) -> str | None:
 
 
 def _texts(option: str, value: Any) -> tuple[str, ...]:
-    texts = (value,) if isinstance(value, str) else tuple(value or ())
-    for text in texts:
-        if not isinstance(text, str):
-            raise SettingError(f"{option}={value!r} is not accepted: texts, such as {option}=['quick']")
+    texts = (value,) if isinstance(value, str) else _several(value)
+    if texts is None or not all(isinstance(text, str) for text in texts):
+        raise SettingError(f"{option}={value!r} is not accepted: texts, such as {option}=['quick']")
     return texts
 
 
 def _paths(value: Any) -> tuple[Any, ...]:
-    return (value,) if isinstance(value, str) or hasattr(value, "__fspath__") else tuple(value or ())
+    paths = (value,) if isinstance(value, str) or hasattr(value, "__fspath__") else _several(value)
+    if paths is None:
+        raise SettingError(f"inputs={value!r} is not accepted: parameters or paths, such as inputs=['data.csv']")
+    return paths
+
+
+def _several(value: Any) -> tuple[Any, ...] | None:
+    """The items of an option that takes several; None for what has none."""
+    try:
+        return () if value is None else tuple(value)
+    except TypeError:
+        return None
 
 
 def _goal(objective: Any, direction: Any) -> tuple[str | None, str | None]:
@@ -113,10 +135,9 @@ def _goal(objective: Any, direction: Any) -> tuple[str | None, str | None]:
 
 
 def _exceptions(value: Any) -> tuple[type[BaseException], ...]:
-    kinds = (value,) if isinstance(value, type) else tuple(value or ())
-    for kind in kinds:
-        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-            raise SettingError(f"expected={value!r} is not accepted: exception classes, such as expected=(Pruned,)")
+    kinds = (value,) if isinstance(value, type) else _several(value)
+    if kinds is None or not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+        raise SettingError(f"expected={value!r} is not accepted: exception classes, such as expected=(Pruned,)")
     return kinds
 
 

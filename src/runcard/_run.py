@@ -9,10 +9,10 @@ from __future__ import annotations
 import sys
 import threading
 from time import time as _time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Never, Self
 
 from runcard._current import attached, here, is_disabled
-from runcard._options import Options
+from runcard._options import Options, refuse_unknown
 from runcard.errors import RunStateError, warn
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def run(
     resume: str | None = None,
     parent: Any = None,
     ranks: str | None = None,
+    **unknown: Never,
 ) -> Run:
     """A run to open with ``with``, ``async with``, or `Run.start` where no block fits.
 
@@ -69,15 +70,19 @@ def run(
         resume: A reference to a run to go on with, or ``auto``.
         parent: The token of the run that this one belongs to.
         ranks: ``slurm`` or ``mpi``: the processes of one launch share one run. torchrun's do by themselves.
+        unknown: Refused, with the options that there are.
 
     Raises:
         SettingError: When an option is not accepted.
+        TypeError: For an option that there is not.
 
     >>> with run("doctest", config={"lr": 0.1}, sinks=["memory:"]) as r:
     ...     r.log(loss=0.5)
     >>> r.status
     'finished'
     """
+    if unknown:
+        refuse_unknown("run", unknown, ("config",))
     options = Options(
         name=name,
         experiment=experiment,
@@ -200,7 +205,7 @@ class Run:
             named: Metrics as keywords.
         """
         if metrics is not None:
-            named = {**metrics, **named} if named else metrics  # type: ignore[assignment]  # read, never written to
+            named = metrics if type(metrics) is dict and not named else self._merged(metrics, named)
         self.log_points(named, step)
 
     def log_points(self, named: Mapping[str, Any], step: Any) -> None:
@@ -418,6 +423,13 @@ class Run:
         from runcard.errors import contained
 
         return contained(action.replace("_", " "), getattr(_actions, action), self, *arguments, **options)
+
+    def _merged(self, metrics: Any, named: dict[str, Any]) -> dict[str, Any]:
+        """What `log` was given, in one mapping; an odd mapping's own failure becomes a warning."""
+        from runcard._actions import merged
+        from runcard.errors import contained
+
+        return contained("read the metrics", merged, self, metrics, named) or {}
 
     def _meet(self, name: Any) -> list[Any] | None:
         """Take in a new metric's name: as text, encodable and without secrets."""

@@ -12,7 +12,7 @@ import types
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from runcard import _current
-from runcard._options import Options
+from runcard._options import Options, refuse_unknown
 from runcard._run import Run
 from runcard.errors import contained, warn
 
@@ -64,6 +64,7 @@ def tracked(function: Any = None, /, **options: Any) -> Any:
     Raises:
         TypeError: For what cannot be tracked, such as a class; the message says what to do instead.
         SettingError: For an option that is not accepted.
+        TypeError: For an option that there is not.
 
     >>> @tracked(sinks=["memory:"])
     ... def train(lr: float = 0.1) -> float:
@@ -71,6 +72,7 @@ def tracked(function: Any = None, /, **options: Any) -> Any:
     >>> train()
     0.2
     """
+    refuse_unknown("tracked", options)
     spec = Options(**options)
     if function is None:
         return lambda decorated: _decorate(decorated, spec)
