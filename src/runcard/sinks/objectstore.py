@@ -214,6 +214,7 @@ class ObjectStoreSink:
 
         def work() -> dict[str, dict[str, Any]]:
             system, base = self._system
+            contents: dict[str, bytes] = {}
             for _ in range(LOOKS):
                 paths = [path for path in _names(system, f"{base}/index") if _last(path).endswith(".jsonl")]
                 if run_id is not None:
