@@ -370,3 +370,21 @@ def test_switched_off_later(monkeypatch, store):
     monkeypatch.setenv("RUNCARD_DISABLED", "0")
     train()
     assert len(store.runs()) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "accepted"),
+    [
+        ("deadline", "soon", "a number of seconds"),
+        ("deadline", True, "a number of seconds"),
+        ("input_limit", "much", "a number of bytes, or a text such as 500MB"),
+        ("input_limit", "infG", "a number of bytes"),
+        ("directory", 3, "the path of a folder"),
+        ("directory", b"runs", "the path of a folder"),
+        ("signals", [999], "names of signals"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_told_what_is_accepted(name, value, accepted):
+    """The message says what a setting takes, not which conversion of Python's failed."""
+    with pytest.raises(SettingError, match=accepted):
+        configure(**{name: value})

@@ -295,8 +295,11 @@ def _flag(value: Any) -> bool:
 
 
 def _seconds(value: Any) -> float:
-    number = float(value)
-    if isinstance(value, bool) or not 0 <= number < 1e7:
+    try:
+        number = -1.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number < 1e7:
         raise ValueError("a number of seconds, zero or more")
     return number
 
@@ -305,9 +308,11 @@ def _size(value: Any) -> int:
     """Bytes, also as ``500MB`` or ``2 GiB``."""
     if isinstance(value, str):
         text = value.strip().upper().removesuffix("B").removesuffix("I").strip()
-        if text and text[-1] in _UNITS:
-            return _size(int(float(text[:-1]) * _UNITS[text[-1]]))
-        return _size(int(text))
+        unit = _UNITS.get(text[-1:], 1)
+        try:
+            value = int(text) if unit == 1 else int(float(text[:-1]) * unit)
+        except (ValueError, OverflowError):
+            value = None
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError("a number of bytes, or a text such as 500MB")
     return value
@@ -332,7 +337,8 @@ def _signals(value: Any) -> tuple[str, ...]:
         return ("SIGTERM", "SIGHUP") if value else ()
     names = []
     for item in _items(value):
-        name = signal.Signals(item).name if isinstance(item, int) else str(item).upper()
+        known = {int(each): each.name for each in signal.Signals}
+        name = known.get(item, str(item)) if isinstance(item, int) else str(item).upper()
         name = name if name.startswith("SIG") else f"SIG{name}"
         if name not in signal.Signals.__members__ or name in ("SIGKILL", "SIGSTOP"):
             raise ValueError("names of signals that can be caught, such as SIGTERM, SIGHUP, SIGUSR1")
@@ -345,7 +351,7 @@ def _names(value: Any) -> tuple[str, ...]:
 
 
 def _folder(value: Any) -> Path:
-    text = os.fspath(value)
+    text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
     if not isinstance(text, str) or not text or "\0" in text:
         raise ValueError("the path of a folder")
     return Path(os.path.expanduser(text))
