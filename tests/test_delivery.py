@@ -7,8 +7,10 @@ import subprocess
 import sys
 import textwrap
 import time
+from types import SimpleNamespace
 
 import pytest
+from records import record
 
 from runcard import RuncardWarning, _parcels, configure, delivery, open_store, run
 from runcard.sinks import registry
@@ -217,3 +219,41 @@ def test_a_killed_process_is_delivered_by_the_next(tmp_path, store):
     until(lambda: pending(store.root) == 0)
     found = open_store(url).get("killed")
     assert (found.status, [point.value for point in found.metric_history]) == ("crashed", list(range(100)))
+
+
+def test_a_spooled_run_delivered_late_by_its_own_process_is_cleared_by_the_next(server, tmp_path):
+    """The end had given up waiting; the process delivers after all, and the next one takes the spooled folder away."""
+    server.up = False
+    configure(deadline=0.05, sinks=["test:"])
+    with pytest.warns(RuncardWarning), run("old") as old:
+        pass
+    server.up = True
+    until(lambda: not any(courier.has_work for courier in list(delivery._couriers.values())))
+    assert server.kinds(old.run_id)[-1] == "finish"
+    assert pending(tmp_path / "spool") == 1
+    delivery._forget_threads()
+    with run("new"):
+        pass
+    until(lambda: not (tmp_path / "spool" / old.run_id).exists())
+
+
+def test_a_failing_sink_is_tried_later_and_later(server, monkeypatch):
+    """After each failure the pause doubles, up to a limit; a success ends it."""
+    clock = [1_000.0]
+    monkeypatch.setattr(delivery, "AGAIN_S", (1.0, 3.0))
+    monkeypatch.setattr(delivery, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    server.up = False
+    courier = delivery.Courier(server)
+    parcel = _parcels.Parcel("test:", None, record(1))
+    parcel.ended = True
+    courier._parcels["r"] = (parcel, [])
+    tries = []
+    for _ in range(12):
+        before = server.calls
+        courier._send()
+        tries.append(server.calls - before)
+        clock[0] += 1.0
+    assert tries == [1, 1, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0]
+    server.up = True
+    courier._send()
+    assert (courier._pause, courier._parcels) == (0.0, {})
