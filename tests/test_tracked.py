@@ -915,3 +915,18 @@ def test_tracked_is_a_plain_function():
     """What decorates a plain function is a plain function: no proxy, no state."""
     assert type(at_module_level) is types.FunctionType
     assert at_module_level(2) == 3
+
+
+def test_above_a_single_dispatch_method_names_the_right_order(store):
+    """Above `singledispatchmethod`, which is no callable, the error says where @tracked belongs; there it works."""
+
+    class Model:
+        @functools.singledispatchmethod
+        @tracked
+        def fit(self, data):
+            return {"size": len(data)}
+
+    with pytest.raises(TypeError, match="above @singledispatchmethod: put @tracked below"):
+        tracked(functools.singledispatchmethod(lambda self, data: data))
+    assert Model().fit("abc") == {"size": 3}
+    assert store.get("latest").metrics == {"size": 3}

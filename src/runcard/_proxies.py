@@ -49,8 +49,8 @@ def decorate(function: Any, spec: Options, again: Callable[[Any, Options], Any])
         )
     if kind in (staticmethod, classmethod):
         return kind(again(function.__func__, spec))
-    if isinstance(function, (property, functools.cached_property)):
-        word = "property" if isinstance(function, property) else "cached_property"
+    if isinstance(function, (property, functools.cached_property, functools.singledispatchmethod)):
+        word = "property" if isinstance(function, property) else type(function).__name__
         raise TypeError(f"@tracked above @{word}: put @tracked below it, directly on the function")
     owner = next(
         (
