@@ -466,7 +466,7 @@ def test_methods(store):
     assert {r.name for r in store.runs()} >= {"Derived.m", "Base.m", "Base.above_class", "Base.prop"}
 
 
-@pytest.mark.parametrize("make", [property, functools.cached_property])
+@pytest.mark.parametrize("make", [property, functools.cached_property, functools.singledispatchmethod])
 def test_above_a_property_is_refused_with_the_right_order(make):
     """`@tracked` above a property raises at decoration and says where it belongs."""
     with pytest.raises(TypeError, match="below"):

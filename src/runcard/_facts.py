@@ -150,9 +150,15 @@ def error_frame(record: RunRecord) -> tuple[str, str]:
 
 
 def best_point(record: RunRecord, name: str) -> tuple[int | float | None, int | float | None]:
-    """The best value of a metric and its step: by the run's direction for its objective, else by the name's habit."""
+    """The best value of a metric and its step: by the run's direction for its objective, else by the name's habit.
+
+    None of a metric whose name does not tell whether more of it is better.
+    """
     summary = mapping(record.metric_summary.get(name))
-    which = "max" if _wants_more(record, name) else "min"
+    more = _wants_more(record, name)
+    if more is None:
+        return None, None
+    which = "max" if more else "min"
     return summary.get(which), summary.get(f"{which}_step")
 
 
@@ -169,10 +175,16 @@ def courses(record: RunRecord, names: Collection[str], width: int = 10) -> dict[
     return {name: sparkline(found, width) for name, found in values.items() if len(found) > 1}
 
 
-def _wants_more(record: RunRecord, name: str) -> bool:
+def _wants_more(record: RunRecord, name: str) -> bool | None:
     if name == record.objective and record.direction:
         return record.direction == "maximize"
-    return re.search(r"acc|auc|f1|precision|recall|r2|reward|return|score|bleu|iou|map|ndcg", name.lower()) is not None
+    if _MORE.search(name.lower()):
+        return True
+    return False if _LESS.search(name.lower()) else None
+
+
+_MORE = re.compile(r"acc|auc|f1|precision|recall|r2|reward|return|score|bleu|iou|map|ndcg")
+_LESS = re.compile(r"loss|err|mse|mae|cost|nll|perplexity|ppl|wer|cer|fid|distance|deviation")
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
