@@ -148,6 +148,18 @@ def test_whole_runs_lose_folder_and_row(two):
     assert [each.name for each in two.runs()] == ["good"]
 
 
+def test_a_whole_run_is_as_large_as_its_folder(two):
+    """What a run frees that goes whole counts its record too, but no file that other runs share."""
+    bad = two.get("bad")
+    own = [os.path.join(where, name) for where, _, names in os.walk(bad.folder) for name in names]
+    sizes = {path: os.lstat(path) for path in own}
+    expected = sum(found.st_size for found in sizes.values() if found.st_nlink == 1)
+    found = plan(two.runs(), artifact_files, runs=True)
+    assert found.bytes == expected > 100
+    assert plan(two.runs(), artifact_files).bytes == 100
+    assert apply(two, found)[0] == expected
+
+
 def test_links_lead_nowhere(two, tmp_path):
     """A link among the artifacts, or in the place of a folder of them, is neither counted nor followed."""
     outside = tmp_path / "precious"

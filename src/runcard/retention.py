@@ -37,17 +37,19 @@ class Removal:
         files: Its artifacts to remove.
         why: The first rule that let them go.
         whole: Whether the run goes with its record.
+        record_bytes: What the rest of its folder takes, when it goes whole.
     """
 
     record: RunRecord
     files: Files
     why: Why
     whole: bool = False
+    record_bytes: int = 0
 
     @property
     def bytes(self) -> int:
-        """What the files take."""
-        return sum(self.files.values())
+        """What its removal frees."""
+        return sum(self.files.values()) + self.record_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ def plan(
         paths = [path for path in sizes[record.run_id] if path not in gone]
         if paths or runs:
             found.append(_removal(record, paths, sizes[record.run_id], why, whole=runs))
-            left -= found[-1].bytes
+            left -= sum(found[-1].files.values())
     return Plan(found, protected, sum(removal.bytes for removal in found), total)
 
 
@@ -246,7 +248,15 @@ def _candidates(
 
 
 def _removal(record: RunRecord, paths: Sequence[str], sizes: Files, why: Why, *, whole: bool = False) -> Removal:
-    return Removal(record, {path: sizes[path] for path in paths}, why, whole)
+    return Removal(record, {path: sizes[path] for path in paths}, why, whole, _beside(record) if whole else 0)
+
+
+def _beside(record: RunRecord) -> int:
+    """What a run's folder takes without its artifacts; a file that other runs share stays with them."""
+    if record.folder is None:
+        return 0
+    files = disk_use(record.folder)
+    return sum(found.st_size for path, found in files if found.st_nlink == 1 and not path.startswith("artifacts/"))
 
 
 def _transient(record: RunRecord) -> list[str]:

@@ -247,7 +247,9 @@ def _say_plan(made: retention.Plan) -> None:
         word = why if why in ("kept", "running") else "among the best"
         counts[word] = counts.get(word, 0) + 1
     told = ", ".join(f"{count} {word}" for word, count in counts.items())
-    screen.say(f"frees {size(made.bytes)} of {size(made.total)} of artifacts{f'; protected: {told}' if told else ''}")
+    whole = any(removal.whole for removal in made.removals)  # then it is more than artifacts
+    share = "" if whole else f" of {size(made.total)} of artifacts"
+    screen.say(f"frees {size(made.bytes)}{share}{f'; protected: {told}' if told else ''}")
 
 
 def _listed(paths: Sequence[str]) -> str:
