@@ -76,6 +76,14 @@ def test_a_rule_about_the_best_says_nothing_where_there_is_none():
     assert plan(runs, ten_each, keep_top=1, by="loss", direction="minimize", now=LATER).removals == []
 
 
+def test_transient_artifacts_go_where_no_run_has_the_metric():
+    """An experiment that cannot be ranked loses what is transient, and nothing else."""
+    runs = [made(0, transient=["artifacts/t"]), made(1)]
+    found = plan(runs, ten_each, keep_top=1, by="loss", direction="minimize", now=LATER)
+    assert gone(found) == [("0", ["t"], "transient")]
+    assert found.protected == {}
+
+
 def test_a_discarded_run_is_not_among_the_best():
     """A discarded run does not take a place from the others, nor is it protected by one."""
     runs = [made(0, loss=0.0, decision="discard"), made(1, loss=1.0), made(2, loss=2.0)]

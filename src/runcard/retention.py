@@ -102,7 +102,7 @@ def plan(
     present = now or datetime.now(UTC)
     sizes = {record.run_id: files(record) for record in known}
     total = sum(sum(each.values()) for each in sizes.values())
-    protected = _protected(known, keep_top, by, direction)
+    protected, unjudged = _protected(known, keep_top, by, direction)
     free = [record for record in sorted(known, key=_age) if record.run_id not in protected]
     found: list[Removal] = []
     left = total
@@ -111,7 +111,8 @@ def plan(
         if paths:
             found.append(_removal(record, paths, sizes[record.run_id], "transient"))
             left -= found[-1].bytes
-    for record, why in _candidates(free, keep_top=keep_top, older_than=older_than, max_size=max_size, now=present):
+    judged = [record for record in free if record.experiment not in unjudged]
+    for record, why in _candidates(judged, keep_top=keep_top, older_than=older_than, max_size=max_size, now=present):
         if max_size is not None and left <= max_size:
             break
         gone = {path for removal in found if removal.record is record for path in removal.files}
@@ -194,23 +195,29 @@ def disk_use(folder: str) -> Iterator[tuple[str, os.stat_result]]:
             continue  # removed meanwhile
 
 
-def _protected(records: Sequence[RunRecord], keep_top: int, by: str | None, direction: str | None) -> dict[str, str]:
-    """The runs of which nothing goes, and why."""
+def _protected(
+    records: Sequence[RunRecord], keep_top: int, by: str | None, direction: str | None
+) -> tuple[dict[str, str], set[str]]:
+    """The runs of which nothing goes, and why; and the experiments of which a rule about the best says nothing."""
     found: dict[str, str] = {}
+    unjudged: set[str] = set()
     for record in records:
         if record.status is Status.RUNNING:
             found[record.run_id] = "running"
         elif record.decision == "keep":
             found[record.run_id] = "kept"
     if not keep_top:
-        return found
+        return found, unjudged
     experiments: dict[str, list[RunRecord]] = {}
     for record in records:
         experiments.setdefault(record.experiment, []).append(record)
     for name, members in experiments.items():
-        for place, record in enumerate(_best(members, name, keep_top, by, direction), start=1):
+        best = _best(members, name, keep_top, by, direction)
+        if not best:  # only what is transient goes of these
+            unjudged.add(name)
+        for place, record in enumerate(best, start=1):
             found.setdefault(record.run_id, f"number {place} of {name}")
-    return found
+    return found, unjudged
 
 
 def _best(
@@ -226,10 +233,7 @@ def _best(
     if metric is None or direction is None:
         raise SettingError(f"what is best of {name or 'a run'}? say --by METRIC and --direction minimize or maximize")
     ranked = rank([record for record in newest if record.decision != "discard"], metric, direction)
-    usable = [record for record in ranked if is_better(record.metrics.get(metric), [], direction)]
-    if not usable:  # nothing to rank these by: a rule about the best says nothing of them
-        return newest
-    return usable[:count]
+    return [record for record in ranked if is_better(record.metrics.get(metric), [], direction)][:count]
 
 
 def _candidates(
