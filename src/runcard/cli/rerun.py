@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runcard._words import plain_on_screen
+from runcard._words import plain_on_screen, plural
 from runcard.cli import screen
 from runcard.cli.options import Ref, json_option, opened, store_option, yes_option
 
@@ -240,7 +240,7 @@ def _tolerance(relative: tuple[str, ...], absolute: tuple[str, ...]) -> Toleranc
 
 def _verdict_lines(verdict: Verdict) -> Iterator[str]:
     """The verdict, to be read: one line that says it, then what differs, then why it may."""
-    told = ", ".join(f"{count} {kind}" for kind, count in verdict.compared.items() if count)
+    told = ", ".join(plural(count, kind.removesuffix("s")) for kind, count in verdict.compared.items() if count)
     new = f"  rerun {verdict.rerun[-8:]}" if verdict.rerun else ""
     yield f"{verdict.outcome}: {verdict.run_id[-8:]}{new}" + (f"  ({told} compared)" if told else "")
     if verdict.reason:
