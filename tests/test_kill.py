@@ -130,7 +130,7 @@ def kill_at_calls(tmp_path, stride):
     counts = calls_of(short, ",".join(CALLS), **fresh("count"))
     assert counts["write"] > 15
     assert counts["fsync"] == 4
-    assert counts["rename"] >= 2
+    assert counts["rename"] >= 1  # the leaderboard, written anew for its new columns
     killed = 0
     for call in CALLS:
         for number in range(1, counts[call] + 1, stride if call == "write" else 1):
