@@ -52,7 +52,7 @@ def close_run(run: Run, error: BaseException | None, result: Any = None, *, wait
         thread = threading.Thread(target=_close_again, args=(run, error, result))
         thread.start()
         thread.join()
-    except Exception as failure:
+    except Exception as failure:  # whatever fails here is ours, and never the user's
         contained("write the run's end", last_word, run, error, result)
         if is_strict():
             raise

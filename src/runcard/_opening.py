@@ -70,7 +70,7 @@ def open_run(run: Run) -> bool:
         _begin(run)
     except (SettingError, RunStateError, errors.StoreError):
         raise
-    except Exception as error:
+    except Exception as error:  # what fails here is ours: the user's code runs all the same
         if errors.is_strict():
             raise
         warn(f"the run {run.name!r} could not be recorded: {errors.describe(error)}", once="cannot open")

@@ -120,7 +120,7 @@ def _traceback(error: BaseException) -> str:
         if len(frames) > _FRAMES:
             frames = [*frames[: _FRAMES // 2], *frames[-_FRAMES // 2 :]]
         lines = traceback.StackSummary.extract(iter(frames), limit=None).format()
-    except Exception:
+    except Exception:  # a source that cannot be read, a broken loader: the record does without
         return ""
     text = "".join(lines)
     if len(text) > _TRACEBACK:
@@ -144,7 +144,7 @@ def _last_users_frame(traceback: TracebackType | None) -> dict[str, Any] | None:
     filename, line, function, namespace = found
     try:
         text = linecache.getline(filename, line, namespace).strip()
-    except Exception:
+    except Exception:  # a broken loader costs the line's text alone
         text = ""
     return {"file": filename, "line": line, "function": function, "text": text[:200]}
 

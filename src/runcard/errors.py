@@ -115,7 +115,7 @@ def contained(action: str, function: Callable[..., T], /, *args: Any, **kwargs: 
         return function(*args, **kwargs)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:
+    except BaseException as error:  # the one place that keeps what others raise from the user
         if _state["strict"] and isinstance(error, Exception):
             raise
         warn(f"could not {action}: {describe(error)}", once=f"{action}: {type(error).__qualname__}")
@@ -128,7 +128,7 @@ def describe(error: BaseException) -> str:
         text = str(error)
     except KeyboardInterrupt:
         raise
-    except BaseException:
+    except BaseException:  # a broken `__str__`, an exit from within one
         text = "(its message cannot be read)"
     name = type(error).__qualname__
     return f"{name}: {text}" if text else name

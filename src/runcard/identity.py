@@ -135,7 +135,7 @@ def _from_psutil(ask: Any) -> str | None:
         import psutil
 
         return str(ask(psutil))
-    except Exception:
+    except Exception:  # psutil is missing, denied, or knows no such process: all mean "cannot tell"
         return None
 
 
