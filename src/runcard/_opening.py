@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from runcard._run import Run
     from runcard.settings import Settings
 
-_CONFIG_NAMES = frozenset(("config", "cfg", "conf", "args", "opts", "options", "params", "hparams", "settings"))
-
 
 class Life:
     """What a run needs while it is open, from its opening to its closing."""
