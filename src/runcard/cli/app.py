@@ -44,7 +44,7 @@ COMMANDS = {
     "who": ("runcard.cli.rerun", "Which run wrote a file, and which read it."),
     "sync": ("runcard.cli.sync", "Deliver what is waiting, or copy a store."),
     "doctor": ("runcard.cli.sync", "Whether sinks can be reached and written."),
-    # others, a line each: import
+    "import": ("runcard.cli.imports", "Import runs of MLflow, W&B or TensorBoard."),
 }
 
 _EPILOG = """\b
