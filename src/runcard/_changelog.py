@@ -13,6 +13,7 @@ import re
 import time
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -20,7 +21,6 @@ from runcard.identity import this_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 FOLDER = ".index"
 
@@ -96,7 +96,7 @@ def _take(changes: Changes, line: str) -> None:
 
 def _append(root: Path, run_id: str, kind: str) -> bool:
     """One line in this host's log. Where nobody keeps anything yet there is nobody to tell."""
-    path = root / FOLDER / _log_name()
+    path = os.path.join(root, FOLDER, _log_name())
     line = f"\n{run_id} {kind} {time.time_ns():x}\n".encode()  # the first newline ends what another may have torn
     try:
         fd = os.open(path, _APPENDING, 0o600)
@@ -106,7 +106,7 @@ def _append(root: Path, run_id: str, kind: str) -> bool:
         return False
     try:
         if os.fstat(fd).st_size == 0:
-            share(root, path, 0o600)
+            share(root, Path(path), 0o600)
         return os.write(fd, line) == len(line)
     except OSError:
         return False

@@ -91,10 +91,15 @@ class _Summary:
             self.max, self.max_step = value, step
 
     def fields(self) -> Fields:
-        return Fields({name: getattr(self, name) for name in _SUMMARY_ORDER})
-
-
-_SUMMARY_ORDER = ("last", "last_step", "min", "min_step", "max", "max_step", "count")
+        return Fields(
+            last=self.last,
+            last_step=self.last_step,
+            min=self.min,
+            min_step=self.min_step,
+            max=self.max,
+            max_step=self.max_step,
+            count=self.count,
+        )
 
 
 class Folding:
@@ -357,14 +362,14 @@ class Folding:
             )
         decisions = [entry for entries in self.decisions.values() for entry in entries]
         if len(self.decisions) > 1:  # of several writers; one writer's own order does not hang on its clock
-            decisions.sort(key=lambda entry: str(entry.at))
-        standing = decisions[-1] if decisions else Fields(decision=None, reason=None)
-        latest = max((entry.attempt for entry in self.attempts), default=1)
+            decisions.sort(key=lambda entry: str(entry["at"]))
+        standing = decisions[-1] if decisions else {"decision": None, "reason": None}
+        latest = max((entry["attempt"] for entry in self.attempts), default=1)
         for entry in self.attempts:
             began, last = entry.pop("_t", None), entry.pop("_last", None)
             if entry.get("duration_s") is None and began and last:
                 entry["duration_s"] = max(0.0, last - began)
-            if entry.status == Status.RUNNING.value and entry.attempt < latest:
+            if entry["status"] == Status.RUNNING.value and entry["attempt"] < latest:
                 entry["status"] = Status.CRASHED.value  # else there would have been nothing to go on with
         seconds = [entry.get("duration_s") for entry in self.attempts if not entry.get("process_rank")]
         known = [each for each in seconds if each is not None]
@@ -377,8 +382,8 @@ class Folding:
             inputs=list(self.inputs.values()),
             tags=list(self.tags),
             notes="\n".join(self.notes),
-            decision=standing.decision,
-            decision_reason=standing.reason,
+            decision=standing["decision"],
+            decision_reason=standing["reason"],
             decisions=decisions,
             attempts=self.attempts,
             verdicts=self.verdicts,

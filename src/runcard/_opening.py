@@ -131,12 +131,11 @@ def _begin(run: Run) -> None:
         "seed": seed,
         "inputs": read,
         "durability": wanted.durability,
+        "losses": {**run._losses, **place.losses},
         "environment": life.snapshot.encoded,
     }
-    losses = {**run._losses, **place.losses}
     run._losses.clear()
-    if losses:
-        start["losses"] = losses
+    place.known = life.snapshot.known
     if not run._journal.append({key: value for key, value in start.items() if value not in (None, [], {})}):
         place = _places.give_up(run, start)
         life.place = place

@@ -84,10 +84,10 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         return
     for key, item in value.items():
         place = path_join(path, key)
-        if isinstance(item, Mapping):
-            yield from leaves(item, place)
-        else:
+        if type(item) in _PLAIN or not isinstance(item, Mapping):
             yield place, item
+        else:
+            yield from leaves(item, place)
 
 
 def is_branch(value: Any) -> bool:
@@ -109,6 +109,7 @@ def bad_path(path: str) -> QueryError:
     return QueryError(f'{path!r} is no path; write a.b, a[0], or a["x.y"] for names with dots, slashes or spaces')
 
 
+_PLAIN = frozenset((str, int, float, bool, type(None), list))  # asking for an abstract class costs ten times as much
 _PATH_MARK = re.compile(r"[.\[]")
 _STEP = re.compile(
     r"""\[(?P<index>-?\d+)\] | \[(?:"(?P<quoted>(?:[^"\\]|\\.)*)")\] | (?P<dot>\.)?(?P<name>[^.\[\]"]+)""", re.VERBOSE

@@ -19,14 +19,14 @@ from runcard.identity import Token, began, is_alive, is_run_id, launch_of, new_r
 from runcard.journal import Journal, MemoryJournal, Reading, last_events
 from runcard.record import History, RunRecord, Status, fold
 from runcard.sinks import registry, views
-from runcard.sinks.files import file_mode, make_run, make_store, read_run
+from runcard.sinks.files import file_mode, just_written, make_run, make_store, read_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from runcard._run import Run
     from runcard.events import Event
-    from runcard.journal import Writer
+    from runcard.journal import Known, Writer
     from runcard.settings import Settings
 
 
@@ -41,6 +41,7 @@ class Place:
         owner: Whether this process writes the run's end and views.
         spooled: Whether the folder only waits for delivery.
         launch: The launch's key.
+        known: What the start event ends with.
         losses: What was lost on the way here.
     """
 
@@ -53,6 +54,7 @@ class Place:
         self.rank: int | None = None
         self.launch: str | None = None
         self.spooled = False
+        self.known: Known | None = None
         self.losses: dict[str, int] = {}
 
     @property
@@ -77,6 +79,8 @@ class Place:
     def record(self, run_id: str) -> RunRecord:
         """The record of what is written so far."""
         if self.folder is not None:
+            if isinstance(self.journal, Journal):
+                return just_written(self.folder, self.journal, run_id, self.known)
             return read_run(self.folder, run_id, hold=True)
         assert isinstance(self.journal, MemoryJournal)  # nothing else has no folder
         journals = {"journal": self.journal.events()}

@@ -78,6 +78,8 @@ def number(value: Any) -> str:
 
 def setting(value: Any) -> str:
     """A config's value, to all its digits: ``3e-4``, ``adam``, ``[1, 2]``, ``none``."""
+    if type(value) is int and -_LONG < value < _LONG:
+        return str(value)
     if value is None:
         return "none"
     if isinstance(value, bool):

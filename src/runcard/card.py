@@ -26,7 +26,7 @@ def card_markdown(record: RunRecord) -> str:
 
 def _sections(record: RunRecord) -> Iterator[str]:
     yield f"# {_md(record.name or 'a run')}: {facts.status_text(record)}\n"
-    when = f"{record.started_at:%Y-%m-%d %H:%M:%S} UTC" if record.started_at else "at an unknown time"
+    when = f"{record.started_at.isoformat(' ', 'seconds')[:19]} UTC" if record.started_at else "at an unknown time"
     by = f" by {_md(facts.author(record))}" if record.user or record.host else ""
     took = f", took {duration(record.duration_s)}" if record.duration_s is not None else ""
     yield f"Run `{record.run_id}` of the experiment {_md(record.experiment) or '(none)'}, started {when}{by}{took}.\n"
@@ -83,10 +83,11 @@ def _config(record: RunRecord) -> Iterator[str]:
 
 
 def _surroundings(record: RunRecord) -> Iterator[str]:
+    function, command, attempts = facts.function(record), facts.command(record), facts.attempts(record)
     told = [
         ("code", _md(facts.code(record))),
-        ("function", _code(facts.function(record))),
-        ("started as", _code(facts.command(record))),
+        ("function", function and _code(function)),
+        ("started as", command and _code(command)),
         ("machine", _md(facts.machine(record))),
     ]
     packages = record.environment.get("packages")
@@ -96,11 +97,9 @@ def _surroundings(record: RunRecord) -> Iterator[str]:
         told.append(("part of", f"run `{record.parent_id}`"))
     if record.rerun_of:
         told.append(("repeats", f"run `{record.rerun_of}`"))
-    if facts.attempts(record):
-        told.append(("attempts", _md(facts.attempts(record))))
-    yield (
-        "## Where it comes from\n\n" + "\n".join(f"- {what}: {how}" for what, how in told if how and how != "``") + "\n"
-    )
+    if attempts:
+        told.append(("attempts", _md(attempts)))
+    yield "## Where it comes from\n\n" + "\n".join(f"- {what}: {how}" for what, how in told if how) + "\n"
 
 
 def _files(record: RunRecord) -> Iterator[str]:
@@ -124,8 +123,9 @@ def _next(record: RunRecord) -> Iterator[str]:
             steps.append("git apply diff.patch")
     if record.environment.get("packages"):
         steps.append("pip install -r requirements.txt")
-    if facts.command(record):
-        steps.append(facts.command(record))
+    command = facts.command(record)
+    if command:
+        steps.append(command)
     yield "## To look further, or run it again\n"
     if steps:
         yield "By hand:\n\n" + "\n".join(f"    {plain_on_screen(str(step))}" for step in steps) + "\n"
@@ -149,11 +149,15 @@ def _short(text: str) -> str:
 
 def _md(text: str | None) -> str:
     """Text that Markdown shows as it is."""
-    return _MARKUP.sub(r"\\\g<0>", plain_on_screen(text)) if text else ""
+    if not text or text.isalnum():  # as most names and numbers are
+        return text or ""
+    return _MARKUP.sub(r"\\\g<0>", plain_on_screen(text))
 
 
 def _code(text: str) -> str:
     """A span of code; what would end it is replaced, since Markdown has no escape within."""
+    if text.isalnum():
+        return f"`{text}`"
     return f"`{plain_on_screen(text).replace('`', chr(39)).replace('|', chr(92) + '|')}`"
 
 

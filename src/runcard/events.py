@@ -80,12 +80,15 @@ def mark(value: Any) -> Any:
     >>> mark([1.5, float("nan")])
     [1.5, {'$float': 'nan'}]
     """
+    kind = type(value)
+    if kind is float:
+        return value if math.isfinite(value) else {"$float": repr(value)}
+    if kind is int:
+        return value if -(2**63) <= value < 2**64 else {"$int": hex(value)}
+    if kind is str:
+        return value
     if isinstance(value, dict):
         return {key: mark(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [mark(item) for item in value]
-    if type(value) is float and not math.isfinite(value):
-        return {"$float": repr(value)}
-    if type(value) is int and not -(2**63) <= value < 2**64:
-        return {"$int": hex(value)}
     return value

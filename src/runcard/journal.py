@@ -13,15 +13,16 @@ it survive the machine.
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 from zlib import crc32
 
 import orjson
 
-from runcard.events import UNMARKED, Event, restore
+from runcard.events import OWNER, UNMARKED, Event, restore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 EVENT_LIMIT = 1 << 20  # bytes; `values` bounds what goes in, this is the last guard
 _LINE_LIMIT = 16 << 20  # a hostile line longer than this is not parsed
 _DEPTH_LIMIT = 100  # `values` nests 8 deep
+_SHORT = 1 << 16  # bytes of a journal that are read at once
+_HELD = 64  # events of a short run that stay in memory, for its end
 _RESCUES = 100  # places in a damaged line where the next event is looked for
 _dumps = orjson.dumps
 _os_write = os.write
@@ -39,6 +42,14 @@ def encode(event: Mapping[str, Any]) -> bytes:
     """One event as its line, with checksum and newline."""
     body = orjson.dumps(event)
     return b'{"crc":"%08x",%b\n' % (crc32(body), body[1:])
+
+
+class Known(NamedTuple):
+    """A long field that ends many events, and is known to the reader: its name, its value, and the text of both."""
+
+    name: str
+    value: Any
+    text: bytes
 
 
 class Writer(Protocol):
@@ -107,6 +118,7 @@ class Journal:
         self.lock = threading.RLock()  # re-entrant: a signal handler or __del__ may log while a line is on its way
         self._next = 0
         self._torn = False
+        self._held: list[bytes] | None = [] if exclusive else None
         self._fd = os.open(path, flags, mode)
         if mode & 0o070:
             open_to_group(self._fd, mode)
@@ -131,8 +143,25 @@ class Journal:
         self._next = number + 1
         return self._write(_dumps({"n": number, "kind": "log", "t": now, "step": step, "metrics": metrics}))
 
+    def held(self, known: Known | None = None) -> list[Event] | None:
+        """All events of the file, when it is this writer's alone, all went in, and they are few; else None.
+
+        Args:
+            known: The last field of the first event, if it is that: then it is not parsed again.
+        """
+        held = self._held
+        if not held or len(held) >= _HELD or self.unwritten:
+            return None
+        if known is None or not held[0].endswith(known.text):
+            return [_restored(body) for body in held]
+        first = _restored(held[0][: -len(known.text)] + b"}")
+        first[known.name] = known.value
+        return [first, *map(_restored, held[1:])]
+
     def _write(self, body: bytes) -> bool:
         line = b'{"crc":"%08x",%b\n' % (crc32(body), body[1:])
+        if self._next < _HELD and self._held is not None:
+            self._held.append(body)
         if self._torn:
             line = b"\n" + line
         try:
@@ -262,7 +291,7 @@ class Reading:
     def __iter__(self) -> Iterator[Event]:
         seen = _Numbers()
         try:
-            file = self.path.open("rb")
+            file = _opened(self.path)
         except OSError:
             self.damaged += 1
             return
@@ -277,6 +306,21 @@ class Reading:
                 if event is not None and seen.add(event["n"]):
                     yield event
         self.missing = max(0, seen.missing - self.damaged)
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """A file to read lines from: a short one from memory, at half the cost."""
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        piece = os.read(fd, _SHORT)
+        if len(piece) < os.fstat(fd).st_size:
+            os.lseek(fd, 0, os.SEEK_SET)
+            file, fd = open(fd, "rb"), -1
+            return file
+        return io.BytesIO(piece)
+    finally:
+        if fd >= 0:
+            os.close(fd)
 
 
 class _Numbers:
@@ -319,7 +363,16 @@ def decode(line: bytes) -> Event | None:
         return None
     if body.count(b"{") + body.count(b"[") > _DEPTH_LIMIT and _is_deep(event):
         return None
-    if b'{"$' in body:
+    return _unmarked(body, event)
+
+
+def _restored(body: bytes) -> Event:
+    """The event that a line's body of our own tells."""
+    return _unmarked(body, orjson.loads(body))
+
+
+def _unmarked(body: bytes, event: Event) -> Event:
+    if b"$" in body and b'{"$' in body:  # a single byte is found at a tenth of the cost
         return {name: value if name in UNMARKED else restore(value) for name, value in event.items()}
     return event
 
@@ -350,6 +403,14 @@ def _rescued(line: bytes) -> Event | None:
         if event is not None:
             return event
     return None
+
+
+def is_alone(path: Path) -> bool:
+    """Whether a journal is its folder's only one, and a run's owner's."""
+    folder, name = os.path.split(path)
+    return name == f"{OWNER}.jsonl" and not any(
+        other != name and other.startswith(OWNER) and other.endswith(".jsonl") for other in os.listdir(folder)
+    )
 
 
 def writers(folder: Path) -> dict[str, Path]:

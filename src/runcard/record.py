@@ -186,18 +186,18 @@ class RunRecord:
         Args:
             history: Whether `metric_history` is in it, as a list of ``{"name", "step", "value", "time", "attempt"}``.
         """
-        data: dict[str, Any] = {}
-        for name in _FIELDS:
-            value = getattr(self, name)
-            if name == "metric_history":
-                if history:
-                    data[name] = [point_to_dict(point) for point in value]
-            elif isinstance(value, datetime):
-                data[name] = value.isoformat()
-            elif isinstance(value, Status):
-                data[name] = value.value
-            else:
-                data[name] = mark(value) if name in _WITH_NUMBERS else value
+        data = {name: getattr(self, name) for name in _FIELDS}
+        for name in _WITH_NUMBERS:
+            if data[name]:
+                data[name] = mark(data[name])
+        for name in ("started_at", "ended_at"):
+            if data[name] is not None:
+                data[name] = data[name].isoformat()
+        data["status"] = self.status.value
+        if history:
+            data["metric_history"] = [point_to_dict(point) for point in self.metric_history]
+        else:
+            del data["metric_history"]
         return data
 
     @classmethod
@@ -234,7 +234,7 @@ class RunRecord:
 
 
 # Where a number may be that strict JSON has no form for; the others came out of JSON as they are.
-_WITH_NUMBERS = frozenset(("config", "metrics", "metric_summary", "result", "resources", "amendments", "verdicts"))
+_WITH_NUMBERS = ("config", "metrics", "metric_summary", "result", "resources", "amendments", "verdicts")
 _FIELDS = tuple(entry.name for entry in fields(RunRecord) if entry.name != "folder")
 
 

@@ -54,6 +54,7 @@ class Settings:
 
 
 _configured: dict[str, Any] = {}  # what configure() was told, parsed
+_last: list[Any] = []  # what was found in files and variables the last time, and the settings that followed from it
 
 
 def configure(**settings: Any) -> None:
@@ -69,6 +70,7 @@ def configure(**settings: Any) -> None:
     for name, value in settings.items():
         if value is None:
             _configured.pop(_known(name), None)
+    _last.clear()
 
 
 def forget() -> None:
@@ -76,6 +78,7 @@ def forget() -> None:
     _configured.clear()
     _projects.clear()
     _checked.clear()
+    _last.clear()
 
 
 def current(**arguments: Any) -> Settings:
@@ -85,7 +88,10 @@ def current(**arguments: Any) -> Settings:
         SettingError: When a variable or ``pyproject.toml`` holds one that is not accepted.
     """
     given = {name: parse(name, value) for name, value in arguments.items() if value is not None}
-    return _merge(_merge(_from_files_and_variables(), _configured), given)
+    found = (*_project(), *map(os.environ.get, _VARIABLES.values()))
+    if not _last or _last[0] != found:  # every run asks, and what it finds is mostly the same
+        _last[:] = found, _merge(_from_files_and_variables(), _configured)
+    return _merge(_last[1], given)
 
 
 def was_configured(name: str) -> bool:
@@ -151,19 +157,15 @@ def _from_files_and_variables() -> Settings:
     if settings.directory is not None and not settings.directory.is_absolute():
         settings = replace(settings, directory=folder / settings.directory)
     variables = {}
-    for name in _PARSERS:
-        text = os.environ.get(_variable(name))
+    for name, variable in _VARIABLES.items():
+        text = os.environ.get(variable)
         if text:
             try:
                 variables[name] = parse(name, text)
             except SettingError as error:
-                raise SettingError(f"{_variable(name)}: {error}") from None
+                raise SettingError(f"{variable}: {error}") from None
     _warn_of_unknown_variables()
     return _merge(settings, variables) if variables else settings
-
-
-def _variable(name: str) -> str:
-    return "RUNCARD_DIR" if name == "directory" else f"RUNCARD_{name.upper()}"
 
 
 def _warn_of_unknown_variables() -> None:
@@ -171,7 +173,7 @@ def _warn_of_unknown_variables() -> None:
     if "said" in _checked:
         return
     _checked.add("said")
-    known = {_variable(name) for name in _PARSERS} | {
+    known = {*_VARIABLES.values()} | {
         "RUNCARD_DISABLED",
         "RUNCARD_PARENT",
         "RUNCARD_RESUME",
@@ -372,4 +374,5 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "system_interval": _seconds,
     "spool": _folder,
 }
+_VARIABLES = {name: "RUNCARD_DIR" if name == "directory" else f"RUNCARD_{name.upper()}" for name in _PARSERS}
 assert set(_PARSERS) == {entry.name for entry in fields(Settings)}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from runcard.errors import contained
+from runcard.journal import Known
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,11 +32,13 @@ class Snapshot(NamedTuple):
     Attributes:
         environment: The record's `environment`.
         encoded: The same as one piece of JSON, made once for all runs that share it.
+        known: The same as a start event ends with it.
         files: Name → content of the files beside the journal: environment.json, requirements.txt, diff.patch.
     """
 
     environment: dict[str, Any]
     encoded: orjson.Fragment
+    known: Known
     files: Mapping[str, bytes]
 
 
@@ -84,7 +87,8 @@ def _take(wanted: frozenset[str], code: Path | None, redactor: Redactor) -> Snap
     encoded = orjson.dumps(environment)
     if environment:
         files["environment.json"] = orjson.dumps(environment, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    return Snapshot(environment, orjson.Fragment(encoded), files)
+    known = Known("environment", environment, b',"environment":%b}' % encoded)
+    return Snapshot(environment, orjson.Fragment(encoded), known, files)
 
 
 def _add_git(environment: dict[str, Any], files: dict[str, bytes], code: Path | None, redactor: Redactor) -> None:

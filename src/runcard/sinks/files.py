@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from runcard import index, journal, leaderboard
 from runcard._folding import points
 from runcard.errors import RunNotFound, StoreError, contained
+from runcard.events import OWNER
 from runcard.identity import is_alive, is_run_id
 from runcard.locks import locked
 from runcard.record import History, RunRecord, Status, fold
@@ -36,12 +37,15 @@ def make_store(root: Path, mode: str = "private") -> None:
     Raises:
         OSError: When it cannot be made.
     """
-    if not root.is_dir():
+    if not os.path.isdir(root):
         root.mkdir(mode=folder_mode(root, mode), parents=True, exist_ok=True)
-    try:
-        fd = os.open(root / ".gitignore", os.O_WRONLY | os.O_CREAT | os.O_EXCL, file_mode(root, mode))
-    except FileExistsError:
+    ignoring = f"{root}{os.sep}.gitignore"
+    if os.path.lexists(ignoring):
         return
+    try:
+        fd = os.open(ignoring, os.O_WRONLY | os.O_CREAT | os.O_EXCL, file_mode(root, mode))
+    except FileExistsError:
+        return  # another process was quicker
     with open(fd, "wb") as file:
         file.write(_GITIGNORE)
 
@@ -60,7 +64,7 @@ def _is_shared(root: Path, mode: str) -> bool:
     if mode == "group":
         return True
     try:
-        return bool(root.stat().st_mode & 0o2000)
+        return bool(os.stat(root).st_mode & 0o2000)
     except OSError:
         return False
 
@@ -88,7 +92,7 @@ def write_views(folder: Path, record: RunRecord, *, known: bool) -> None:
         record: The record to show.
         known: Whether the leaderboard may have this run already, as after a late decision.
     """
-    mode = 0o660 if folder.stat().st_mode & 0o020 else 0o600
+    mode = 0o660 if os.stat(folder).st_mode & 0o020 else 0o600
     contained(f"write the views of {record.run_id}", views.write_end, folder, mode, record)
     contained("write the leaderboard", _write_row, folder.parent, record, known=known)
 
@@ -108,6 +112,29 @@ def readings(folder: Path) -> dict[str, journal.Reading]:
     return {writer: journal.Reading(path) for writer, path in journal.writers(folder).items()}
 
 
+def just_written(folder: Path, own: journal.Journal, run_id: str, known: journal.Known | None) -> RunRecord:
+    """The record of a run by who wrote it and still has its events; read, when others wrote too or they are many.
+
+    Args:
+        folder: The run's folder.
+        own: The journal that its owner writes.
+        run_id: Its id.
+        known: What its start event ends with, and need not be parsed.
+
+    Raises:
+        OSError: When the folder cannot be read.
+    """
+    events = own.held(known) if journal.is_alone(own.path) else None
+    if events is None:
+        return read_run(folder, run_id, hold=True)
+    held = {OWNER: events}
+    record = fold(run_id, held)
+    changes: dict[str, object] = {"metric_history": History(points(held)), "folder": str(folder)}
+    if record.status is Status.RUNNING:
+        changes["duration_s"] = None
+    return _with(record, changes)
+
+
 def read_run(folder: Path, run_id: str | None = None, *, hold: bool = False) -> RunRecord:
     """The record in a run's folder, `crashed` derived; never raises on what is damaged.
 
@@ -123,7 +150,7 @@ def read_run(folder: Path, run_id: str | None = None, *, hold: bool = False) -> 
     found = journal.writers(folder)
     readings = {writer: journal.Reading(path) for writer, path in found.items()}
     held: Mapping[str, Iterable[Event]] | None = None
-    if hold and sum(path.stat().st_size for path in found.values()) <= _HELD:
+    if hold and sum(os.stat(path).st_size for path in found.values()) <= _HELD:
         held = {writer: list(reading) for writer, reading in readings.items()}
     record = fold(run_id, held or readings)
     losses = dict(record.losses)

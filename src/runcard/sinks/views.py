@@ -41,29 +41,31 @@ def write_start(folder: Path, mode: int, *, config: Any, shared: Mapping[str, by
         config: The config as JSON data; an empty one gives no file.
         shared: Name → content of the files that all runs of one snapshot share: environment, requirements, patch.
     """
+    base = f"{folder}{os.sep}"
     if config:
-        _write(folder / "config.json", orjson.dumps(config, option=_INDENTED), mode)
+        _write(f"{base}config.json", orjson.dumps(config, option=_INDENTED), mode)
     for name, content in shared.items():
-        _link_or_write(folder, name, content, mode)
+        _link_or_write(base, name, content, mode)
 
 
 def write_end(folder: Path, mode: int, record: RunRecord) -> None:
     """Write, or write again, what follows from the whole journal."""
+    base = f"{folder}{os.sep}"  # text: joining paths would cost as much as writing the files
     if record.config:
-        _refresh_config(folder, mode, record)
+        _refresh_config(f"{base}config.json", mode, record)
     if record.metrics:
-        _replace(folder / "metrics.json", orjson.dumps(mark(record.metrics), option=_INDENTED), mode)
+        _replace(f"{base}metrics.json", orjson.dumps(mark(record.metrics), option=_INDENTED), mode)
     history: Iterable[Point] = record.metric_history
     few = sum(summary.count for summary in record.metric_summary.values()) <= HISTORY_IN_RECORD
     if few:
         history = list(history)
-    _write_history(folder / "metric_history.csv", mode, history)
+    _write_history(f"{base}metric_history.csv", mode, history)
     if record.decisions:
-        _replace(folder / "decision.json", orjson.dumps(_decision(record), option=_INDENTED), mode)
+        _replace(f"{base}decision.json", orjson.dumps(_decision(record), option=_INDENTED), mode)
     data = record.to_dict(history=False)
     data["metric_history"] = [point_to_dict(point) for point in history] if few else None
-    _replace(folder / "record.json", orjson.dumps(data, option=orjson.OPT_APPEND_NEWLINE), mode)
-    _replace(folder / "card.md", card_markdown(record).encode("utf-8", "replace"), mode)
+    _replace(f"{base}record.json", orjson.dumps(data, option=orjson.OPT_APPEND_NEWLINE), mode)
+    _replace(f"{base}card.md", card_markdown(record).encode("utf-8", "replace"), mode)
 
 
 def _decision(record: RunRecord) -> dict[str, Any]:
@@ -77,19 +79,18 @@ def _decision(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def _refresh_config(folder: Path, mode: int, record: RunRecord) -> None:
+def _refresh_config(path: str, mode: int, record: RunRecord) -> None:
     """Write the config again when keys came later; most runs' are as at the start."""
     content = orjson.dumps(mark(record.config), option=_INDENTED)
-    path = folder / "config.json"
     try:
-        written = path.stat().st_size
+        written = os.stat(path).st_size
     except OSError:
         written = -1
     if written != len(content):
         _replace(path, content, mode)
 
 
-def _write_history(path: Path, mode: int, history: Iterable[Point]) -> None:
+def _write_history(path: str, mode: int, history: Iterable[Point]) -> None:
     """Write one row a point; a long history goes straight from the journal into the file."""
     points = iter(history)
     first = next(points, None)
@@ -111,7 +112,7 @@ def _write_history(path: Path, mode: int, history: Iterable[Point]) -> None:
         write_rows(text)
         _replace(path, text.getvalue().encode("utf-8"), mode)
         return
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = _beside(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     try:
         with open(os.open(partial, flags, mode), "w", newline="", encoding="utf-8") as file:
@@ -120,31 +121,31 @@ def _write_history(path: Path, mode: int, history: Iterable[Point]) -> None:
             write_rows(file)
         os.replace(partial, path)
     except OSError:
-        partial.unlink(missing_ok=True)
+        _remove(partial)
         raise
 
 
-_shared_from: dict[tuple[str, int], Path] = {}  # name and content's hash → the file that has it, to link to
+_shared_from: dict[tuple[str, str, int], str] = {}  # store, name and content's hash → the file that has it
 
 
-def _link_or_write(folder: Path, name: str, content: bytes, mode: int) -> None:
+def _link_or_write(base: str, name: str, content: bytes, mode: int) -> None:
     """Share one file between the runs of a snapshot by a hard link; where links are refused, copy."""
-    key = (name, hash(content))
+    key = (os.path.dirname(base[:-1]), name, hash(content))
     source = _shared_from.get(key)
-    if source is not None and source.parent.parent == folder.parent:
+    if source is not None:
         try:
-            os.link(source, folder / name)
+            os.link(source, f"{base}{name}")
         except OSError:
             pass  # removed meanwhile, another file system, no links here: write it
         else:
             return
-    _write(folder / name, content, mode)
+    _write(f"{base}{name}", content, mode)
     if len(_shared_from) > 100:
         _shared_from.clear()
-    _shared_from[key] = folder / name
+    _shared_from[key] = f"{base}{name}"
 
 
-def _write(path: Path, content: bytes, mode: int, *, flag: int = os.O_TRUNC) -> None:
+def _write(path: str, content: bytes, mode: int, *, flag: int = os.O_TRUNC) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | flag | getattr(os, "O_CLOEXEC", 0), mode)
     whole = False
     try:
@@ -154,12 +155,12 @@ def _write(path: Path, content: bytes, mode: int, *, flag: int = os.O_TRUNC) -> 
     finally:
         os.close(fd)
         if not whole:  # the disk is full: better no file than a piece of one
-            path.unlink(missing_ok=True)
+            _remove(path)
     if not whole:
-        raise OSError(f"{path.name} was written in part")
+        raise OSError(f"{os.path.basename(path)} was written in part")
 
 
-def _replace(path: Path, content: bytes, mode: int) -> None:
+def _replace(path: str, content: bytes, mode: int) -> None:
     """Write a new file in place, an existing one by renaming over it, so that no reader sees half of it."""
     try:
         _write(path, content, mode, flag=os.O_EXCL)
@@ -167,10 +168,23 @@ def _replace(path: Path, content: bytes, mode: int) -> None:
         pass
     else:
         return
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = _beside(path)
     _write(partial, content, mode)
     try:
         os.replace(partial, path)
     except OSError:
-        partial.unlink(missing_ok=True)
+        _remove(partial)
         raise
+
+
+def _beside(path: str) -> str:
+    """The name of a file on its way to ``path``, in the same folder."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.{os.getpid()}")
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass  # it is gone already
