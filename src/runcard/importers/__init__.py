@@ -250,8 +250,8 @@ def kind_of(source: str) -> str:
             return "tensorboard"
         if path.read_bytes()[:16] == b"SQLite format 3\0":
             return "mlflow"
-    elif (path / "meta.yaml").is_file() or any(path.glob("*/meta.yaml")):
-        return "mlflow"
+    elif any(next(path.glob(pattern), None) for pattern in ("meta.yaml", "*/meta.yaml", "*/*/artifacts")):
+        return "mlflow"  # the last, without the others, is what a database leaves beside it: its reader says so
     else:
         for _, _, names in os.walk(path):
             if any(name.endswith(".wandb") for name in names):
@@ -266,10 +266,12 @@ def kind_of(source: str) -> str:
     )
 
 
-def git(commit: object, *, branch: object = None, remote: object = None) -> dict[str, Any] | None:
+def git(
+    commit: object, *, branch: object = None, remote: object = None, dirty: bool | None = None
+) -> dict[str, Any] | None:
     """What another tracker knew of the code, as ``environment.git``; None when it is no commit.
 
-    Nobody looked for changes beside it: so ``dirty`` is null and the code is called incomplete.
+    Where it did not say that there were no changes beside it, the code is called incomplete.
     """
     if not isinstance(commit, str) or len(commit) not in (40, 64) or set(commit.lower()) - set("0123456789abcdef"):
         return None
@@ -277,10 +279,10 @@ def git(commit: object, *, branch: object = None, remote: object = None) -> dict
         "state": "imported",
         "commit": commit.lower(),
         "branch": branch if isinstance(branch, str) and branch else None,
-        "dirty": None,
+        "dirty": dirty,
         "remote": remote if isinstance(remote, str) and remote else None,
         "patch": None,
-        "incomplete": True,
+        "incomplete": dirty is not False,
     }
 
 

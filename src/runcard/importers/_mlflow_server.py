@@ -1,0 +1,133 @@
+"""An MLflow server, or a database other than SQLite, asked by MLflow's own client, which this file alone imports."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from runcard.errors import MissingExtra, SettingError, StoreError, describe
+from runcard.importers import Artifact, Aside, Damaged
+from runcard.importers.mlflow import RUN_ID_TAG, Stored, imported, origin
+from runcard.sinks.registry import without_credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from runcard.importers import Imported
+
+_PAGE = 1_000  # runs a request
+
+
+def runs(uri: str) -> Iterator[Imported | Damaged | Aside]:
+    """The runs that a tracking URI leads to.
+
+    Raises:
+        MissingExtra: When MLflow is not installed; `SettingError` for a URI that it does not accept; `StoreError` when
+            it cannot be reached.
+    """
+    try:
+        from mlflow.entities import ViewType
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
+    except ImportError:
+        raise MissingExtra(
+            f'{_shown(uri)} needs MLflow, which is not installed: pip install "runcard[mlflow]"'
+        ) from None
+    source = _shown(uri)
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        experiments = _all(client.search_experiments, view_type=ViewType.ALL)
+        found = []
+        for experiment in experiments:
+            pages = partial(client.search_runs, [experiment.experiment_id], run_view_type=ViewType.ALL)
+            found += [(experiment, run) for run in _all(pages, max_results=_PAGE)]
+    except MlflowException as error:
+        if getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":
+            raise SettingError(f"MLflow does not accept {source}: {_without(uri, error)}") from None
+        raise StoreError(f"{source} cannot be read: {_without(uri, error)}") from None
+    origins = {
+        run.info.run_id: origin(run.info.run_id, run.info.start_time, run.data.tags.get(RUN_ID_TAG)) for _, run in found
+    }
+    for experiment, run in sorted(found, key=lambda pair: pair[1].info.start_time or 0):
+        try:
+            yield imported(_stored(client, experiment, run), source, origins)
+        except MlflowException as error:
+            yield Damaged(f"{source}, run {run.info.run_id}", _without(uri, error))
+
+
+def _all(ask: Any, **options: Any) -> list[Any]:
+    """Every page of what a search gives."""
+    page = ask(**options)
+    found = list(page)
+    while page.token:
+        page = ask(**options, page_token=page.token)
+        found += page
+    return found
+
+
+def _stored(client: Any, experiment: Any, run: Any) -> Stored:
+    run_id = run.info.run_id
+    history = [
+        (metric.key, metric.timestamp, metric.value, metric.step)
+        for name in run.data.metrics
+        for metric in client.get_metric_history(run_id, name)
+    ]
+    outputs = getattr(run, "outputs", None)
+    models = len(getattr(outputs, "model_outputs", None) or ())
+    return Stored(
+        id=run_id,
+        name=run.info.run_name,
+        experiment=experiment.name,
+        status=run.info.status,
+        start_ms=run.info.start_time,
+        end_ms=run.info.end_time,
+        user=run.info.user_id,
+        deleted="deleted" in (run.info.lifecycle_stage, experiment.lifecycle_stage),
+        tags=dict(run.data.tags),
+        params=dict(run.data.params),
+        metrics=lambda: history,
+        datasets=[_dataset(each) for each in getattr(getattr(run, "inputs", None), "dataset_inputs", None) or ()],
+        artifacts=_artifacts(client, run),
+        uri=run.info.artifact_uri,
+        left_out={"logged models": models} if models else {},
+    )
+
+
+def _dataset(given: Any) -> dict[str, Any]:
+    dataset = given.dataset
+    context = next((tag.value for tag in given.tags or () if tag.key == "mlflow.data.context"), None)
+    told = {"name": dataset.name, "digest": dataset.digest, "source": dataset.source, "context": context}
+    return {**told, "source_type": dataset.source_type}
+
+
+def _artifacts(client: Any, run: Any, below: str | None = None) -> Iterable[Artifact]:
+    """The files of a run, folder by folder; each is fetched when it is to be copied."""
+    for entry in client.list_artifacts(run.info.run_id, below):
+        if entry.is_dir:
+            yield from _artifacts(client, run, entry.path)
+        else:
+            yield Artifact(
+                entry.path,
+                uri=f"{run.info.artifact_uri.rstrip('/')}/{entry.path}",
+                fetch=partial(_fetch, client, run.info.run_id, entry.path),
+                bytes=entry.file_size,
+            )
+
+
+def _fetch(client: Any, run_id: str, name: str, path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="runcard-import-") as folder:
+        shutil.move(client.download_artifacts(run_id, name, folder), path)
+
+
+def _shown(uri: str) -> str:
+    return without_credentials(uri)
+
+
+def _without(uri: str, error: BaseException) -> str:
+    """An error's text, in which the URI stands without its credentials."""
+    from runcard.redact import Redactor
+
+    return Redactor().text(describe(error).replace(uri, _shown(uri)))[0]
