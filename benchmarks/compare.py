@@ -6,40 +6,43 @@ import io
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from benchmarks.harness import ROOT, Samples, Subject, WorkFailedError, folder_of_its_own
+from benchmarks.harness import ROOT, Extent, Subject, folder_of_its_own
 from benchmarks.report import number
-from benchmarks.rows import ROWS
+from benchmarks.results import Measured
+from benchmarks.rows import title
+from benchmarks.session import Running
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from benchmarks.results import Session
     from benchmarks.works import Work
 
-_SLOWER = 1.10  # beyond it, and beyond the spread of both, a row is marked
+_SLOWER = 1.10  # beyond it, and beyond the spread, a row is marked
+_DOUBTFUL, _ENOUGH = 1.5, 5  # a row of fewer samples than these has to differ by more,
+_CERTAIN = ("lost", "lost100", "journal", "disk", "missing")  # unless it does not depend on the machine
 _ROUNDS = 2  # times the quick mode's, since two numbers are compared
+_SAME = ("install",)  # in the same environment
 
 
-def compare(base: str, works: list[Work]) -> int:
+def compare(base: str, works: list[Work], *, minutes: float) -> int:
     """Run the quick mode on ``base`` and on the working tree, a trial each in turn, and print a ratio a row.
 
     Gives 1 when a row became slower beyond doubt, else 0.
     """
     with folder_of_its_own() as folder:
         extract(base, folder)
-        sides = [
-            Subject("runcard", base, source=str(folder / "src")),
-            Subject("runcard", "the working tree", source=str(ROOT / "src")),
-        ]
-        found: dict[str, list[Samples]] = {}
+        now = Subject("runcard", "the working tree", source=str(ROOT / "src"))
+        before = Subject("runcard", base, source=str(folder / "src"), side="base")
+        running = Running([now, before], Extent(quick=True), minutes)
         for work in works:
-            if work.key == "install":  # is the same environment for both
-                continue
-            for _ in range(work.rounds[True] * _ROUNDS):
-                for side, subject in enumerate(sides):
-                    _take(found, side, subject, work)
-    return table(found, base)
+            if work.key not in _SAME:
+                first, quick = work.rounds
+                running.measure(replace(work, rounds=(first, _ROUNDS * quick)))
+    return table(running.told(), base)
 
 
 def extract(base: str, folder: Path) -> None:
@@ -55,29 +58,26 @@ def extract(base: str, folder: Path) -> None:
         archive.extractall(folder, filter="data")
 
 
-def table(found: dict[str, list[Samples]], base: str) -> int:
+def table(session: Session, base: str) -> int:
     """Print the rows; 1 when one became slower."""
     slower = 0
-    print(f"{'':58} {base[:12]:>12} {'now':>12} {'ratio':>8}")
-    for key, row in ROWS.items():
-        before, now = found.get(key, [Samples(), Samples()])
-        if not before.values or not now.values:
+    print(f"{'':66} {base[:12]:>12} {'now':>12} {'ratio':>8}")
+    for key, found in session.rows.items():
+        before, now = (found.get(side, Measured()) for side in ("base", "runcard"))
+        if before.middle is None or now.middle is None:
+            note = " / ".join(each.note or "not measured" for each in (before, now) if each.middle is None)
+            print(f"{title(key):66.66} {_cell(before):>12} {_cell(now):>12} {note:.80}")
             continue
         ratio = now.middle / before.middle if before.middle else 1.0 + now.middle
+        beyond = _SLOWER if min(before.count, now.count) >= _ENOUGH or key in _CERTAIN else _DOUBTFUL
         mark = ""
-        if ratio > _SLOWER and now.spread[0] > before.middle:
+        if ratio > beyond and (now.low or 0.0) >= before.middle:
             mark, slower = " slower", 1
-        elif ratio < 1 / _SLOWER and now.spread[1] < before.middle:
+        elif ratio < 1 / beyond and (now.high or 0.0) <= before.middle:
             mark = " faster"
-        print(f"{row.title:58.58} {number(before.middle):>12} {number(now.middle):>12} {ratio:>7.2f}×{mark}")
+        print(f"{title(key):66.66} {_cell(before):>12} {_cell(now):>12} {ratio:>7.2f}×{mark}")
     return slower
 
 
-def _take(found: dict[str, list[Samples]], side: int, subject: Subject, work: Work) -> None:
-    try:
-        trial = work.trial(subject, True)
-    except (WorkFailedError, OSError, subprocess.SubprocessError) as error:
-        print(f"{work.key}, {subject.title}: {error}", file=sys.stderr)
-        return
-    for key, samples in trial.items():
-        found.setdefault(key, [Samples(), Samples()])[side].add(samples)
+def _cell(found: Measured) -> str:
+    return "–" if found.middle is None else number(found.middle)

@@ -1,110 +1,153 @@
-"""How costs grow with what there is: each a list of sizes and costs, and the slope between them on two log scales."""
+"""How runcard's costs grow with what there is: each work measures one cost or more at sizes ten times apart."""
 
 from __future__ import annotations
 
-import math
+import json
 import os
-import sys
-from dataclasses import dataclass, field, replace
-from statistics import median
+import subprocess
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from benchmarks.harness import Subject, WorkFailedError, folder_of_its_own
+from benchmarks.harness import Extent, Subject, WorkFailedError, folder_of_its_own
+from benchmarks.results import Growth, Measured, Samples
+from benchmarks.rows import LINES
 from benchmarks.stores import make_repository, make_store
+from benchmarks.works import Trial, Work, in_milliseconds, time_ls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
-@dataclass
-class Growth:
-    """One cost over one size."""
-
-    title: str
-    unit: str
-    points: list[tuple[int, float]] = field(default_factory=list)
-
-    @property
-    def slope(self) -> float:
-        """Of log cost over log size, from the first to the last size."""
-        (first, low), (last, high) = self.points[0], self.points[-1]
-        return math.log(max(high, 1e-9) / max(low, 1e-9)) / math.log(last / first) if last > first else 0.0
-
-
-def measure_growth(subject: Subject, *, quick: bool = False, limit: int | None = None) -> dict[str, Growth]:
-    """All of them; ``limit`` bounds every size, for a test of the harness."""
-    found = {
-        "log": Growth("`log()`, by steps of the run", "µs"),
-        "end": Growth("the end of a run, by its steps", "ms"),
-        "runs": Growth("one more run, by runs in the store", "ms"),
-        "list": Growth("listing, warm, by runs in the store", "ms"),
-        "keys": Growth("one run, by config keys", "ms"),
-        "git": Growth("first run, by files in the repository", "ms"),
-        "packages": Growth("first run, by packages installed", "ms"),
-    }
-    for size in _sizes([100, 1_000, 10_000, 100_000], [1_000_000, 10_000_000], quick, limit):
-        answer = _try(subject, "steps", count=size, metrics=1)
-        if answer:
-            found["log"].points.append((size, answer["log"] / size * 1e6))
-            found["end"].points.append((size, answer["end"] * 1e3))
-    for size in _sizes([100, 1_000], [10_000, 100_000], quick, limit):
-        added, listed = _in_store(subject, size)
-        found["runs"].points.append((size, added))
-        found["list"].points.append((size, listed))
-    for size in _sizes([1, 10, 100, 1_000], [10_000], quick, limit):
-        answer = _try(subject, "wide_runs", keys=size, count=7)
-        if answer:
-            found["keys"].points.append((size, median(answer["times"]) * 1e3))
-    for size in _sizes([10, 100, 1_000], [10_000, 100_000], quick, limit):
-        found["git"].points.append((size, _first(subject, lambda folder, size=size: _repository(folder, size))))
-    for size in _sizes([10, 100], [1_000, 2_000], quick, limit):
-        found["packages"].points.append((size, _first(subject, lambda folder, size=size: _packages(folder, size))))
-    return {key: each for key, each in found.items() if each.points}
+def curves(rows: dict[str, dict[str, Measured]]) -> dict[str, Growth]:
+    """The rows ``LINE@SIZE`` as lines of sizes and costs."""
+    found = {key: Growth(title, unit, goal) for key, (title, unit, goal) in LINES.items()}
+    for key, subjects in rows.items():
+        line, at, size = key.partition("@")
+        if not at or line not in found or "runcard" not in subjects:
+            continue
+        measured = subjects["runcard"]
+        if measured.middle is None:
+            found[line].note = f"{int(size):,}: {measured.note}"
+        else:
+            found[line].points.append((int(size), measured.middle))
+    for each in found.values():
+        each.points.sort()
+    return {key: each for key, each in found.items() if each.points or each.note}
 
 
-def _sizes(small: list[int], large: list[int], quick: bool, limit: int | None) -> Iterable[int]:
-    chosen = small if quick else small + large
-    return [size for size in chosen if limit is None or size <= limit]
-
-
-def _try(subject: Subject, work: str, **arguments: int) -> dict[str, float] | None:
+def grow_steps(subject: Subject, extent: Extent) -> Trial:
+    """`log()` at every size of one long run; the end of runs of each size."""
+    sizes = extent.sizes((100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000), quick=100_000)
+    found: Trial = {}
+    for size in sizes[:-1]:
+        with _sized(subject, found, f"end@{size}"), folder_of_its_own() as folder:
+            found[f"end@{size}"] = Samples([subject.do("steps", folder, count=size, metrics=1)["end"] * 1e3])
+    last = f"end@{sizes[-1]}"
     with folder_of_its_own() as folder:
-        try:
-            return subject.do(work, folder, **arguments)
-        except WorkFailedError as error:
-            print(f"growth: {error}", file=sys.stderr)
-            return None
+        with _sized(subject, found, last):
+            answer = subject.do("long_run", folder, sizes=sizes, seconds=round(subject.left() / 2))
+            found[last] = Samples([answer["end"] * 1e3])
+        written = folder / "long_run.json"
+        costs = json.loads(written.read_text()) if written.exists() else {}
+    for size in sizes:
+        cost = costs.get(str(size))
+        found[f"log@{size}"] = Samples([cost * 1e6]) if cost else Samples(failures=["not reached in its time"])
+    if str(sizes[-1]) not in costs and found[last].values:
+        found[last] = Samples(failures=["not reached in its time"])
+    return found
 
 
-def _in_store(subject: Subject, size: int) -> tuple[float, float]:
+def grow_store(subject: Subject, extent: Extent) -> Trial:
+    """A store of finished runs, listed, ranked and added to while it grows; the first listing makes the index."""
+    found: Trial = {}
     with folder_of_its_own() as folder:
-        make_store(folder, size)
-        subject.do("listing", folder, repeats=1)
-        added = median(subject.do("wide_runs", folder, keys=10, count=9)["times"])
-        return added * 1e3, median(subject.do("listing", folder, repeats=4)["times"][1:]) * 1e3
+        before = 0
+        for size in extent.sizes((100, 1_000, 10_000, 100_000), quick=10_000):
+            with _sized(subject, found, f"list@{size}"):
+                make_store(folder, size - before, start=before, until=subject.until)
+                before = size
+                subject.do("listing", folder, repeats=1)
+                again = subject.do("listing", folder, repeats=6)
+                ranked = subject.do("ranking", folder, repeats=6)
+                found[f"list@{size}"] = Samples(in_milliseconds(again["times"][1:]))
+                found[f"rank@{size}"] = Samples(in_milliseconds(ranked["times"][1:]))
+                if size == 1_000:
+                    found["ls"] = time_ls(subject, folder, 3 if extent.quick else 9)
+                added = subject.do("wide_runs", folder, keys=10, count=20)
+                found[f"added@{size}"] = Samples(in_milliseconds(added["times"]))
+                if size == 100_000:
+                    make_store(folder, 1_000, start=size, until=subject.until)
+                    new = subject.do("listing", folder, repeats=1)
+                    found["new@100000"] = Samples(in_milliseconds(new["times"]))
+                    found["rss@100000"] = Samples([again["peak"] / 1e6])
+    return found
 
 
-def _first(subject: Subject, prepare: Callable[[Path], tuple[Path, str | None]]) -> float:
+def grow_keys(subject: Subject, extent: Extent) -> Trial:
+    """Runs whose config has many keys."""
+    found: Trial = {}
+    for size in extent.sizes((1, 10, 100, 1_000, 10_000), quick=1_000):
+        with _sized(subject, found, f"keys@{size}"), folder_of_its_own() as folder:
+            times = subject.do("wide_runs", folder, keys=size, count=7)["times"]
+            found[f"keys@{size}"] = Samples(in_milliseconds(times))
+    return found
+
+
+def grow_repository(subject: Subject, extent: Extent) -> Trial:
+    """The first run of a process in a repository of many files."""
+    found: Trial = {}
+    for size in extent.sizes((10, 100, 1_000, 10_000, 100_000), quick=1_000):
+        with _sized(subject, found, f"git@{size}"):
+            found[f"git@{size}"] = _first(subject, lambda folder, size=size: _repository(subject, folder, size))
+    return found
+
+
+def grow_packages(subject: Subject, extent: Extent) -> Trial:
+    """The first run of a process in an environment of many packages."""
+    found: Trial = {}
+    for size in extent.sizes((10, 100, 1_000, 2_000), quick=1_000):
+        with _sized(subject, found, f"packages@{size}"):
+            found[f"packages@{size}"] = _first(subject, lambda folder, size=size: _packages(folder, size))
+    return found
+
+
+GROWTHS = (
+    Work("steps", grow_steps, (1, 1), budget_s=330, own=True),
+    Work("store", grow_store, (1, 1), budget_s=210, own=True),
+    Work("keys", grow_keys, (1, 1), budget_s=30, own=True),
+    Work("git", grow_repository, (1, 1), budget_s=100, own=True),
+    Work("packages", grow_packages, (1, 1), budget_s=30, own=True),
+)
+
+
+@contextmanager
+def _sized(subject: Subject, found: Trial, key: str) -> Iterator[None]:
+    """A size that cannot be measured says why; the others are measured all the same."""
+    try:
+        yield
+    except (WorkFailedError, OSError, subprocess.SubprocessError) as error:
+        found[key] = Samples(failures=[subject.reason(error)])
+
+
+def _first(subject: Subject, prepare: Callable[[Path], tuple[Path, str | None]]) -> Samples:
     with folder_of_its_own() as folder:
         where, source = prepare(folder)
-        runs = folder / "runs"
-        runs.mkdir()
         sources = os.pathsep.join(each for each in (source, subject.source) if each)
         inside = where / "worker.py"
         worker = inside if inside.exists() else subject.worker
         taking = replace(subject, source=sources or None, worker=worker)
-        times = [taking.do("empty_runs", runs / _made(runs, n), cwd=where, count=0)["first"] for n in range(3)]
-        return median(times) * 1e3
+        found = Samples()
+        for number in range(5):
+            runs = folder / "runs" / str(number)
+            runs.mkdir(parents=True)
+            found.values.append(taking.do("empty_runs", runs, cwd=where, count=0)["first"] * 1e3)
+        return found
 
 
-def _made(runs: Path, number: int) -> str:
-    (runs / str(number)).mkdir()
-    return str(number)
-
-
-def _repository(folder: Path, size: int) -> tuple[Path, str | None]:
-    return make_repository(folder / "repository", files=size), None
+def _repository(subject: Subject, folder: Path, size: int) -> tuple[Path, str | None]:
+    return make_repository(folder / "repository", files=size, until=subject.until), None
 
 
 def _packages(folder: Path, size: int) -> tuple[Path, str | None]:

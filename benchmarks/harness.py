@@ -1,17 +1,19 @@
-"""Starting the subjects' processes, and what comes of them: samples, medians, spread, goals."""
+"""Starting the subjects' processes, each within its time, and cleaning up behind them."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 WORKER = Path(__file__).with_name("worker.py")
 ROOT = WORKER.parents[1]
-_LIMIT_S = 600
+_LIMIT_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Subject:
         python: The interpreter.
         source: A folder put on the path, for another revision of runcard.
         worker: The program that does the work; a copy where it matters in which repository it lies.
+        side: Under which its results are kept, where two revisions of one tracker are compared; else its key.
+        until: When its processes are ended, in the seconds of `time.monotonic`; None is after ten minutes each.
     """
 
     key: str
@@ -39,6 +43,8 @@ class Subject:
     python: str = sys.executable
     source: str | None = None
     worker: Path = WORKER
+    side: str = ""
+    until: float | None = None
 
     def environment(self) -> dict[str, str]:
         """A process's variables: nobody's settings, no network, no terminal."""
@@ -52,71 +58,87 @@ class Subject:
         """What starts one piece of work; ``-P`` keeps the worker's neighbours from hiding a tracker."""
         return [self.python, "-P", str(self.worker), self.key, work, str(folder), json.dumps(arguments)]
 
+    def start(self, command: list[str], cwd: Path, *, heard: bool = True) -> subprocess.Popen[str]:
+        """Start a process in a group of its own, so that it can be ended with all that it has started."""
+        output = subprocess.PIPE if heard else subprocess.DEVNULL
+        return subprocess.Popen(
+            command,
+            env=self.environment(),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+
+    def finish(self, process: subprocess.Popen[str], what: str) -> str:
+        """Wait for the end of a process, and give what it printed.
+
+        Raises:
+            WorkFailedError: When it failed, with its last words.
+            OutOfTimeError: When its time was over.
+        """
+        begun = time.monotonic()
+        try:
+            said, complained = process.communicate(timeout=self.left())
+        except subprocess.TimeoutExpired:
+            end(process)
+            raise OutOfTimeError(f"{self.title}, {what}: cut after {time.monotonic() - begun:.0f} s") from None
+        except BaseException:  # Ctrl-C: the process is in a group of its own, and would go on
+            end(process)
+            raise
+        if process.returncode:
+            words = _last_words(complained) or f"exit {process.returncode}"
+            raise WorkFailedError(f"{self.title}, {what}: failed: {words}")
+        return said
+
+    def reason(self, error: Exception) -> str:
+        """Why a piece of work gave nothing, for a cell of the table that is this subject's already."""
+        return str(error).removeprefix(f"{self.title}, ") or type(error).__name__
+
+    def left(self) -> float:
+        """The seconds that a process may still take."""
+        return _LIMIT_S if self.until is None else max(0.0, min(_LIMIT_S, self.until - time.monotonic()))
+
     def do(self, work: str, folder: Path, *, cwd: Path | None = None, **arguments: Any) -> dict[str, Any]:
         """Do one piece of work in a process of its own, and give its answer.
 
         Raises:
-            WorkFailedError: When the subject could not do it.
+            WorkFailedError: When the subject could not do it, or not in its time.
         """
-        done = subprocess.run(
-            self.command(work, folder, arguments),
-            env=self.environment(),
-            cwd=cwd or folder,
-            capture_output=True,
-            text=True,
-            timeout=_LIMIT_S,
-            check=False,
-        )
-        if done.returncode or not done.stdout.strip():
-            raise WorkFailedError(f"{self.title}, {work}: exit {done.returncode}: {done.stderr.strip()[-300:]}")
-        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        said = self.finish(self.start(self.command(work, folder, arguments), cwd or folder), work)
+        if not said.strip():
+            raise WorkFailedError(f"{self.title}, {work}: failed: it gave no answer")
+        answer: dict[str, Any] = json.loads(said.splitlines()[-1])
         return answer
 
 
 class WorkFailedError(Exception):
-    """A subject could not do a piece of work."""
+    """A subject could not do a piece of work, or not in its time."""
 
 
-@dataclass
-class Samples:
-    """What was measured for one row and one subject.
+class OutOfTimeError(WorkFailedError):
+    """A piece of work was cut."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much of a work is done.
 
     Attributes:
-        values: In the row's unit.
-        raw: The building block beside which each was measured, in the same unit; empty when there is none.
-        note: What a number alone does not say.
+        quick: Whether in the mode of two minutes.
+        limit: No size of a growth above it.
     """
 
-    values: list[float] = field(default_factory=list)
-    raw: list[float] = field(default_factory=list)
-    note: str = ""
+    quick: bool = False
+    limit: int | None = None
 
-    def add(self, other: Samples) -> None:
-        """Take another trial's."""
-        self.values += other.values
-        self.raw += other.raw
-        self.note = other.note or self.note
-
-    @property
-    def middle(self) -> float:
-        """The median."""
-        return median(self.values)
-
-    @property
-    def ratio(self) -> float | None:
-        """How often the building block fits into it: the median of the pairs, which were measured in turn."""
-        if not self.raw:
-            return None
-        if len(self.raw) == len(self.values):
-            return median(value / raw for value, raw in zip(self.values, self.raw, strict=True))
-        return median(self.values) / median(self.raw)
-
-    @property
-    def spread(self) -> tuple[float, float]:
-        """The first and last tenth."""
-        ordered = sorted(self.values)
-        last = len(ordered) - 1
-        return ordered[round(last * 0.1)], ordered[round(last * 0.9)]
+    def sizes(self, sizes: tuple[int, ...], *, quick: int) -> list[int]:
+        """Those of a growth's sizes that are wanted; ``quick`` is the greatest of the quick mode."""
+        most = quick if self.quick else sizes[-1]
+        return [size for size in sizes if size <= most and (self.limit is None or size <= self.limit)]
 
 
 @contextmanager
@@ -129,6 +151,16 @@ def folder_of_its_own() -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def end(process: subprocess.Popen[str]) -> None:
+    """End a process and what it has started."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for pipe in (process.stdout, process.stderr):
+        if pipe:
+            pipe.close()
+
+
 def copy_worker(folder: Path) -> Path:
     """A copy of the worker and the subjects below a folder, as a user's program lies in the user's repository."""
     shutil.copytree(WORKER.parent / "subjects", folder / "subjects", ignore=shutil.ignore_patterns("__pycache__"))
@@ -138,3 +170,11 @@ def copy_worker(folder: Path) -> Path:
 def bytes_below(folder: Path) -> int:
     """The bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _last_words(complained: str) -> str:
+    """The last line of a traceback, short, and without the folders of this machine."""
+    lines = [line.strip() for line in complained.splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Timeout)\b", line)]
+    text = (named or lines or [""])[-1]
+    return re.sub(r"(?:/[^\s/'\":,()]+)+/([^\s/'\":,()]+)", r"\1", text)[:160]

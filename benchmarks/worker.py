@@ -108,6 +108,37 @@ def steps(space, folder, *, count, metrics):
     return {"log": middle - start, "end": end - middle, "before": before, "peak": _peak(), "imported": imported}
 
 
+def long_run(space, folder, *, sizes, seconds):
+    """One run with as many steps as the greatest size: seconds a call at each size, over the half of steps before it.
+
+    Logging stops after so many seconds: the sizes reached are in the answer. They are also in a file before the run
+    ends, lest the end take more time than there is.
+    """
+    found, marks = {}, []
+
+    def body(log):
+        began, done = _now(), 0
+        for size in sizes:
+            half = size // 2
+            many = max(10, half // 1_000)
+            times = []
+            while done < size and _now() - began < seconds:
+                batch = min(many, size - done)
+                start = _now()
+                for i in range(done, done + batch):
+                    log({"loss": 0.123456}, i)
+                done += batch
+                if done > half:
+                    times.append((_now() - start) / batch)
+            if done == size:
+                found[size] = sorted(times)[len(times) // 2]
+        Path(folder, "long_run.json").write_text(json.dumps(found))
+        marks.append(_now())
+
+    space.run(CONFIG, body, FINAL)
+    return {"log": found, "end": _now() - marks[0]}
+
+
 def imports(space, folder, *, names):
     """How much memory the same imports take with nothing done."""
     for name in names:
@@ -160,6 +191,12 @@ def wide_runs(space, folder, *, keys, count):
 def count(space, folder):
     """How many whole runs there are."""
     return {"found": space.count() if hasattr(space, "count") else len(space.query())}
+
+
+def multiply(space, folder, *, times):
+    """As many times the runs there are, written as the tracker would have."""
+    space.multiply(times)
+    return {}
 
 
 def footprint(space, folder, *, distribution):
@@ -221,7 +258,7 @@ def _peak():
 
 
 WORKS = {work.__name__: work for work in (empty_runs, logging, acknowledge, recovered, steps, imports)}
-WORKS |= {work.__name__: work for work in (several, listing, ranking, count, wide_runs, footprint)}
+WORKS |= {work.__name__: work for work in (several, long_run, listing, ranking, count, multiply, wide_runs, footprint)}
 
 
 def main():

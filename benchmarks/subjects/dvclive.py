@@ -1,8 +1,7 @@
-"""DVCLive outside a DVC repository, each run in a folder of its own. Runs are listed by reading their metrics.json."""
+"""DVCLive outside a DVC repository, where runs cannot be queried; each in a folder of its own."""
 
 from __future__ import annotations
 
-import json
 import os
 
 IMPORTS = "from dvclive import Live"
@@ -35,5 +34,5 @@ class Space:
         lines = (folder / "plots" / "metrics" / "loss.tsv").read_text().splitlines()
         return len(lines) - 1, "no state" + ("" if (folder / "metrics.json").exists() else ", no metrics.json")
 
-    def query(self):
-        return sorted(json.loads(path.read_text())["loss"] for path in self.folder.glob("*/metrics.json"))
+    def count(self):
+        return len(list(self.folder.glob("*/metrics.json")))

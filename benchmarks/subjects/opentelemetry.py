@@ -24,6 +24,3 @@ class Space:
 
     def recovered(self):
         return 0, "nothing on disk"
-
-    def query(self):
-        return sorted(span.attributes["loss"] for span in self.exporter.get_finished_spans())

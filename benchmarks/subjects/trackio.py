@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 
 IMPORTS = "import trackio"
 
@@ -38,6 +39,20 @@ class Space:
             if values:
                 found.append((values[-1], run.name))
         return sorted(found)
+
+    def multiply(self, times):
+        from trackio.sqlite_storage import SQLiteStorage
+
+        with sqlite3.connect(SQLiteStorage.get_project_db_path("bench")) as database:
+            for table in ("metrics", "configs"):
+                columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})") if row[1] != "id"]
+                renamed = ("run_id", "run_name", "log_id")
+                taken = ", ".join(f"{name} || :copy" if name in renamed else name for name in columns)
+                database.execute(f"CREATE TEMP TABLE copied AS SELECT * FROM {table}")
+                for number in range(times):
+                    copy = f"INSERT INTO {table} ({', '.join(columns)}) SELECT {taken} FROM copied"
+                    database.execute(copy, {"copy": f"-copy{number}"})
+                database.execute("DROP TABLE copied")
 
 
 def _runs():

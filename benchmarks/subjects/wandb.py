@@ -1,4 +1,4 @@
-"""Weights & Biases, offline."""
+"""Weights & Biases, offline. Its query asks the service: offline runs are in it once they are synchronised."""
 
 from __future__ import annotations
 
@@ -27,9 +27,6 @@ class Space:
             if record.HasField("exit"):
                 state = f"exit {record.exit.exit_code}"
         return points, state
-
-    def query(self):
-        raise NotImplementedError("offline runs cannot be queried before they are synchronised")
 
     def count(self):
         return len(list(self.folder.glob("wandb/offline-run-*/*.wandb")))
