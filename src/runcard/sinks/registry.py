@@ -22,6 +22,8 @@ _OWN = {
     "sqlite": "runcard.sinks.sql:open_sink",
     "postgresql": "runcard.sinks.sql:open_sink",
     "s3": "runcard.sinks.objectstore:open_sink",
+    "otlp": "runcard.sinks.otlp:open_sink",
+    "wandb": "runcard.sinks.wandb:open_sink",
 }
 _OBJECT_STORES = ("gs", "gcs", "az", "abfs", "local", "hdfs", "sftp", "webdav")  # by what fsspec calls them
 _EXAMPLES = {
@@ -30,6 +32,8 @@ _EXAMPLES = {
     "sqlite": "sqlite:///runs.db",
     "postgresql": "postgresql://user@host/database",
     "s3": "s3://bucket/prefix",
+    "otlp": "otlp:http://localhost:4318",
+    "wandb": "wandb:project",
 }
 
 
