@@ -52,7 +52,8 @@ def code(record: RunRecord) -> str:
         return "not captured"
     state = str(git.get("state") or "")
     commit = str(git.get("commit") or "")[:7]
-    words = [commit or _STATES.get(state, state), str(git.get("branch") or ("detached" if commit else ""))]
+    unnamed = "detached" if commit and "root" in git else ""  # what was imported from elsewhere may only lack it
+    words = [commit or _STATES.get(state, state), str(git.get("branch") or unnamed)]
     counts = [count for count in mapping(git.get("files")).values() if isinstance(count, int)]
     if git.get("dirty"):
         words.append(f"+{plural(sum(counts), 'change')}" if sum(counts) else "+changes")
@@ -206,6 +207,7 @@ _STATES = {
     "damaged": "the repository is damaged",
     "bare": "bare repository",
     "edited": "files edited since they were imported",
+    "imported": "as another tracker noted it",
 }
 _LOSSES = {
     "damaged": ("damaged line", "damaged lines"),

@@ -276,7 +276,7 @@ def git(
     if not isinstance(commit, str) or len(commit) not in (40, 64) or set(commit.lower()) - set("0123456789abcdef"):
         return None
     return {
-        "state": "imported",
+        "state": {True: "dirty", False: "clean", None: "imported"}[dirty],
         "commit": commit.lower(),
         "branch": branch if isinstance(branch, str) and branch else None,
         "dirty": dirty,

@@ -8,37 +8,26 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from runcard import index, settings
-from runcard._files import checked_name, inside
 from runcard._selecting import select
-from runcard.capture.inputs import describe
 from runcard.errors import StoreError
-from runcard.events import SCHEMA_VERSION, restore
-from runcard.importers import usable_time
+from runcard.importers._events import Writing
 from runcard.journal import Journal, encode
 from runcard.locks import locked
 from runcard.record import Status
 from runcard.redact import Redactor
 from runcard.sinks.files import FilesSource, file_mode, make_run, make_store, read_run, write_views
 from runcard.store import open_store
-from runcard.values import config_hash, number, plain, plain_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from runcard.events import Event
-    from runcard.importers import Artifact, Imported, Wishes
-    from runcard.record import Point, RunRecord
-
-_HASH_LIMIT = 1_000_000_000  # bytes, as for artifacts that a run logs itself
-_NAMES_AN_EVENT = 1_000
-_LAST_WORDS = (Status.FINISHED, Status.FAILED, Status.KILLED)
+    from runcard.importers import Imported, Wishes
+    from runcard.record import RunRecord
 
 
 class Target:
@@ -121,7 +110,7 @@ class Target:
 
     def _write(self, run: Imported, folder: Path) -> tuple[RunRecord, Counter[str]]:
         """The journal and the artifacts of a new run."""
-        writing = _Writing(run, self._redactor, self._wishes)
+        writing = Writing(run, self._redactor, self._wishes)
         path = folder / "journal.jsonl"
         copy_limit = 0 if self._dry_run else self._wishes.copy_limit
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, file_mode(self._root, self._mode)), "wb") as file:
@@ -135,9 +124,11 @@ class Target:
     def _gone_on(self, folder: Path, run: Imported) -> str:
         """A run that was imported before it had ended: add what is new."""
         record = read_run(folder)
-        if record.ended_at is not None or self._dry_run:
+        told = record.environment.get("imported")
+        ended = record.ended_at is not None and not (isinstance(told, dict) and told.get("status") == "unknown")
+        if ended or self._dry_run:
             return "there"
-        writing = _Writing(run, self._redactor, self._wishes)
+        writing = Writing(run, self._redactor, self._wishes)
         path = folder / "journal.jsonl"
         with index.noted(folder.parent, folder.name), locked(path):
             journal = Journal(path, shared=True)
@@ -152,220 +143,3 @@ class Target:
             if appended and after.status is not Status.RUNNING:
                 write_views(folder, after, known=True)
         return "up to date" if appended else "there"
-
-
-class _Writing:
-    """The events of one run, as strict JSON, bounded and without secrets."""
-
-    def __init__(self, run: Imported, redactor: Redactor, wishes: Wishes) -> None:
-        self.run = run
-        self.left_out: Counter[str] = Counter({what: count for what, count in run.left_out.items() if count > 0})
-        self._redactor = redactor
-        self._losses: Counter[str] = Counter()
-        self._names: dict[Any, str | None] = {}
-        self._began = usable_time(run.origin.started_at) or 0.0
-        self._last = self._began
-        self._experiment = wishes.rename or run.experiment
-
-    def events(self, folder: Path, copy_limit: int | None) -> Iterator[Event]:
-        """All events, artifacts being copied on the way."""
-        yield self._start()
-        yield from self._logged(self.run.points)
-        yield from self._files(self.run.artifacts, folder, copy_limit)
-        if self.run.status is not None:
-            yield self._end()
-        elif losses := self._lost():
-            yield {"kind": "loss", "t": self._last, "losses": losses}
-
-    def news(self, record: RunRecord, folder: Path, copy_limit: int | None) -> Iterator[Event]:
-        """The events that an earlier import could not have."""
-        known = Counter(_key(point) for point in record.metric_history)
-        yield from self._logged(self._unknown(known))
-        config = self._config()
-        added = {key: value for key, value in config["config"].items() if key not in record.config}
-        if added:
-            yield {"kind": "config", "t": self._last, "config": added, "config_hash": config["config_hash"]}
-        names = {str(entry.get("name")) for entry in record.artifacts}
-        yield from self._files((each for each in self.run.artifacts if each.name not in names), folder, copy_limit)
-        if self.run.status is not None:
-            yield self._end()
-
-    def age(self, path: Path) -> None:
-        """Let the journal of a run without an end look as old as its last word: by that it is told to live."""
-        if self.run.status is None:
-            last = min(self._last, time.time())
-            os.utime(path, (last, last))
-
-    def _start(self) -> Event:
-        run = self.run
-        config = self._config()
-        notes = self._text(run.notes)
-        original = {"kind": run.origin.kind, "source": run.source, "at": _iso(time.time()), **run.original}
-        environment = self._tree({**run.environment, "imported": original})
-        start = {
-            "kind": "start",
-            "t": self._began,
-            "schema_version": SCHEMA_VERSION,
-            "run_id": run.origin.run_id,
-            "attempt": 1,
-            "name": self._text(run.name),
-            "experiment": self._text(self._experiment),
-            "parent_id": run.parent.run_id if run.parent is not None else None,
-            **config,
-            "tags": [self._text(tag) for tag in run.tags],
-            "notes": notes,
-            "user": self._text(run.user) if run.user else None,
-            "host": self._text(run.host) if run.host else None,
-            "inputs": [self._tree(entry) for entry in run.inputs],
-            "environment": environment,
-        }
-        return {name: value for name, value in start.items() if value not in (None, "", [], {})}
-
-    def _end(self) -> Event:
-        run = self.run
-        ended = usable_time(run.ended_at)
-        metrics = {}
-        for given, value in run.metrics.items():
-            name, found = self._name(given), number(value)
-            if found is None:
-                self._losses["not_a_number"] += 1
-            elif name is not None:
-                metrics[name] = found
-        end = {
-            "kind": "end",
-            "t": self._last if ended is None else ended,
-            "status": str(run.status if run.status in _LAST_WORDS else Status.FAILED),
-            "duration_s": None if ended is None else max(0.0, ended - self._began),
-            "exit_code": run.exit_code,
-            "error": None if run.error is None else self._tree({"causes": [], **run.error}),
-            "metrics": metrics,
-            "result": None if run.result is None else self._tree(run.result),
-        }
-        end["losses"] = self._lost()
-        return {name: value for name, value in end.items() if value not in (None, {}, [])}
-
-    def _lost(self) -> dict[str, int]:
-        return {kind: count for kind, count in (self._losses + self.left_out).items() if count}
-
-    def _config(self) -> dict[str, Any]:
-        value, types, exact, cuts = plain(dict(self.run.config))
-        clean, hidden = self._redactor.tree(value)
-        self._losses.update(cut=cuts, redacted=hidden)
-        return {"config": clean, "config_types": types, "config_hash": config_hash(clean) if exact else None}
-
-    def _unknown(self, known: Counter[Any]) -> Iterator[Point]:
-        for point in self.run.points:
-            key = _key(point._replace(name=self._name(point.name) or "", step=self._step(point.step)))
-            if known[key] > 0:
-                known[key] -= 1
-            else:
-                yield point
-
-    def _logged(self, points: Iterable[Point]) -> Iterator[Event]:
-        """The points as events, those of one step and time in one."""
-        together: dict[str, Any] = {}
-        at: tuple[Any, ...] | None = None
-        for point in points:
-            name, value = self._name(point.name), number(point.value)
-            if name is None or value is None:
-                self._losses["bad_name" if name is None else "not_a_number"] += 1
-                continue
-            moment = usable_time(point.time)
-            here = ("system" if name.startswith("system/") else "log", self._step(point.step), moment or self._began)
-            if here != at or name in together or len(together) >= _NAMES_AN_EVENT:
-                if together:
-                    yield self._log(at, together)
-                together, at = {}, here
-            together[name] = value
-        if together:
-            yield self._log(at, together)
-
-    def _log(self, at: tuple[Any, ...] | None, metrics: dict[str, Any]) -> Event:
-        assert at is not None
-        kind, step, moment = at
-        self._last = max(self._last, moment)
-        return {"kind": kind, "t": moment, **({"step": step} if kind == "log" else {}), "metrics": metrics}
-
-    def _step(self, step: Any) -> Any:
-        found = None if step is None else number(step)
-        if isinstance(found, dict):
-            self._losses["bad_step"] += 1
-            return None
-        return found
-
-    def _files(self, artifacts: Iterable[Artifact], folder: Path, copy_limit: int | None) -> Iterator[Event]:
-        for artifact in artifacts:
-            try:
-                name = checked_name(artifact.name)
-                event = self._file(artifact, name, folder, copy_limit)
-            except ValueError:
-                self._losses["artifacts_refused"] += 1
-                continue
-            if event is not None:
-                yield {"kind": "artifact", "t": self._last, "name": self._redactor.name(name), **event}
-
-    def _file(self, artifact: Artifact, name: str, folder: Path, copy_limit: int | None) -> Event | None:
-        """Copy a file into the run's folder, or refer to it; None when there is neither file nor address."""
-        lies = artifact.path
-        if lies is not None and (lies.is_symlink() or not lies.is_file()):
-            self.left_out["links among the artifacts" if lies.is_symlink() else "missing artifacts"] += 1
-            return None
-        size = artifact.bytes
-        if lies is not None:
-            size = lies.stat().st_size
-        elif artifact.content is not None:
-            size = len(artifact.content)
-        if artifact.content is None and copy_limit is not None and (size is None or size > copy_limit):
-            return self._reference(artifact, size)
-        if artifact.content is None and lies is None and artifact.fetch is None:
-            return self._reference(artifact, size)
-        os.makedirs(folder / "artifacts", mode=0o700, exist_ok=True)
-        path = inside(folder / "artifacts", name)
-        if lies is not None:
-            shutil.copyfile(lies, path, follow_symlinks=False)
-        elif artifact.content is not None:
-            path.write_bytes(artifact.content)
-        elif artifact.fetch is not None:
-            artifact.fetch(path)
-        path.chmod(0o600)
-        told = describe(path, limit=_HASH_LIMIT)
-        return {"path": f"artifacts/{name}", **{key: told[key] for key in _FACTS if key in told}}
-
-    def _reference(self, artifact: Artifact, size: int | None) -> Event | None:
-        uri = artifact.path.resolve().as_uri() if artifact.path is not None else artifact.uri
-        if uri is None:
-            self.left_out["missing artifacts"] += 1
-            return None
-        return {"uri": self._redactor.url(uri), "bytes": size, "sha256": None, "hashed": False}
-
-    def _name(self, given: Any) -> str | None:
-        """A metric's name, as text and without secrets."""
-        if given not in self._names:
-            text = plain_text(given)
-            self._names[given] = self._redactor.name(text) if text.strip() else None
-        return self._names[given]
-
-    def _text(self, text: Any) -> str:
-        clean, hidden = self._redactor.text(plain_text(text))
-        self._losses["redacted"] += hidden
-        return clean
-
-    def _tree(self, value: Any) -> Any:
-        found = plain(value)
-        clean, hidden = self._redactor.tree(found.value)
-        self._losses.update(cut=found.cuts, redacted=hidden)
-        return clean
-
-
-_FACTS = ("bytes", "sha256", "mtime", "hashed")
-
-
-def _key(point: Point) -> tuple[Any, ...]:
-    """What tells a point from another; NaN is like itself here."""
-    return point.name, point.step, repr(restore(number(point.value))), point.time
-
-
-def _iso(seconds: float) -> str:
-    from datetime import UTC, datetime
-
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
