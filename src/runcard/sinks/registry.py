@@ -22,6 +22,7 @@ _OWN = {
     "sqlite": "runcard.sinks.sql:open_sink",
     "postgresql": "runcard.sinks.sql:open_sink",
     "s3": "runcard.sinks.objectstore:open_sink",
+    "mlflow": "runcard.sinks.mlflow:open_sink",
     "otlp": "runcard.sinks.otlp:open_sink",
     "wandb": "runcard.sinks.wandb:open_sink",
 }
@@ -32,6 +33,7 @@ _EXAMPLES = {
     "sqlite": "sqlite:///runs.db",
     "postgresql": "postgresql://user@host/database",
     "s3": "s3://bucket/prefix",
+    "mlflow": "mlflow:http://localhost:5000",
     "otlp": "otlp:http://localhost:4318",
     "wandb": "wandb:project",
 }
