@@ -1109,3 +1109,20 @@ def test_an_option_that_takes_several_gets_a_number(option):
     """A number where several things belong is refused, with what is accepted."""
     with pytest.raises(SettingError, match=f"{option}=5 is not accepted"):
         run(**{option: 5})
+
+
+@pytest.mark.parametrize("points", [60, 61, 62, 63, 64, 65, 500])
+def test_the_end_knows_all_that_was_logged(points):
+    """The record that sinks and views get has every event, however many there were."""
+    given = []
+    with run("long", sinks=["file:", given.append]) as r:
+        for number in range(points):
+            r.log(loss=number)
+        r.tag("late")
+    assert (given[0].metrics, given[0].tags, given[0].metric_summary.loss.count) == (
+        {"loss": points - 1},
+        ["late"],
+        points,
+    )
+    assert given[0].ended_at is not None
+    assert json.loads((r.folder / "record.json").read_text())["metrics"] == {"loss": points - 1}

@@ -150,7 +150,7 @@ class Journal:
             known: The last field of the first event, if it is that: then it is not parsed again.
         """
         held = self._held
-        if not held or len(held) >= _HELD or self.unwritten:
+        if not held or len(held) != self._next or self.unwritten:
             return None
         if known is None or not held[0].endswith(known.text):
             return [_restored(body) for body in held]
