@@ -488,11 +488,11 @@ def test_tables_keep_every_value():
         is_best=False,
     )
     records = [full, RunRecord(run_id="20261101T101113-7k3f9q2m", status=Status.FINISHED, config=Fields(a=1, z=2))]
-    table = Table(encode(records, {"signature": ["", ""]}))
-    index = Index.__new__(Index)
-    index.root, index.read = "/x", lambda run_id: next(record for record in records if record.run_id == run_id)
-    for row, record in enumerate(records):
-        lean = index.listed(table, row)
+    by_id = {record.run_id: record for record in records}
+    table = Table(encode(records, {"signature": ["", ""]}), by_id.__getitem__, "/x")
+    for record, lean in zip(records, table.records(range(2)), strict=True):
+        assert lean.run_id == record.run_id
+        assert lean.folder == f"/x/{record.run_id}"
         assert repr(lean.config) == repr(record.config)
         assert lean.metrics == record.metrics
         assert lean.metric_summary == record.metric_summary
@@ -502,7 +502,7 @@ def test_tables_keep_every_value():
         assert isinstance(lean.config, Fields)
         assert isinstance(lean, ListedRecord)
     with pytest.raises(DamagedError):
-        Table(encode(records, {})[:-1] and b"")
+        Table(encode(records, {})[:-1] and b"", by_id.__getitem__, "/x")
 
 
 def test_readers_and_writers_at_once(tmp_path):

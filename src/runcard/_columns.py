@@ -72,9 +72,11 @@ class Table:
     Attributes:
         run_ids: The run of each row.
         size: How many rows.
+        read: Reads a run, for what the rows do not hold.
+        root: The store's folder.
     """
 
-    def __init__(self, source: Path | bytes) -> None:
+    def __init__(self, source: Path | bytes, read: Read, root: str) -> None:
         """Take a file, or what one would hold. Columns are read from it when they are asked for.
 
         Raises:
@@ -82,6 +84,8 @@ class Table:
             OSError: When it cannot be read.
         """
         self._source = source
+        self.read = read
+        self.root = root
         try:
             with self._open() as file:
                 magic = file.read(len(_MAGIC))
@@ -106,6 +110,18 @@ class Table:
         if found is None:
             found = self._columns[name] = self._column(name, default)
         return found
+
+    def records(self, rows: Iterable[int]) -> list[RunRecord]:
+        """The lean records of some rows: made by the ten thousand, each finds what it holds when it is asked."""
+        made: list[RunRecord] = []
+        new, table, add = ListedRecord.__new__, self, made.append
+        put_table, put_row = ListedRecord._table.__set__, ListedRecord._row.__set__  # type: ignore[attr-defined]  # slots
+        for row in rows:
+            record = new(ListedRecord)
+            put_table(record, table)
+            put_row(record, row)
+            add(record)
+        return made
 
     def shapes(self, name: str) -> tuple[Sequence[int], list[list[str]]]:
         """Which keys a nested field has: a number for each row, and the keys behind each number."""
@@ -205,11 +221,17 @@ class ListedRecord(RunRecord):
 
     def __getattr__(self, name: str) -> Any:
         """Called for a field that is not filled in yet."""
-        if name not in _KNOWN:
+        if name not in _GIVEN:
             raise AttributeError(name)
         table, row = self._table, self._row
         try:
-            if name in PLAIN:
+            if name == "run_id":
+                value = table.run_ids[row]
+            elif name == "folder":
+                value = f"{table.root}{os.sep}{self.run_id}"
+            elif name == "_read":
+                value = table.read
+            elif name in PLAIN:
                 value = _plain_cell(table, row, name)
             elif name in NESTED:
                 value = _nested_cell(table, row, name)
@@ -235,19 +257,6 @@ class ListedRecord(RunRecord):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, ({name: getattr(self, name) for name in _KNOWN},)
-
-
-def listed(table: Table, row: int, read: Read, root: str) -> ListedRecord:
-    """The record of one row."""
-    record = ListedRecord.__new__(ListedRecord)
-    put = object.__setattr__
-    put(record, "_table", table)
-    put(record, "_row", row)
-    put(record, "_read", read)
-    run_id = table.run_ids[row]
-    put(record, "run_id", run_id)
-    put(record, "folder", f"{root}{os.sep}{run_id}")
-    return record
 
 
 def _rebuilt(values: dict[str, Any]) -> RunRecord:
@@ -277,4 +286,5 @@ def _nested_cell(table: Table, row: int, name: str) -> Fields:
 
 
 _KNOWN = tuple(each.name for each in fields(RunRecord))
+_GIVEN = frozenset((*_KNOWN, "_read"))
 _COMPARED = tuple(each.name for each in fields(RunRecord) if each.compare)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from bisect import bisect_right
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -41,7 +43,7 @@ def listing(
         for key in reversed(keys or ()):
             values = runs.values(key)
             places = arranged([values[place] for place in places], places, descending=key.descending)
-        return [runs.record(place) for place in places[:limit]]
+        return runs.picked(places[:limit])
 
     return _undamaged(index, choose)
 
@@ -74,12 +76,18 @@ def ranking(
         if at == "last":
             values = runs.cells("metrics", metric)
         else:
-            values = [metric_value(runs.record(place), metric, direction, at) for place in range(len(places))]
-        ordered = [values[place] for place in places]
-        signed = [sign * value if is_result(value) else None for value in ordered]
-        return [runs.record(place) for place in arranged(signed, places, descending=False)[:limit]]
+            values = [metric_value(record, metric, direction, at) for record in runs.all()]
+        signed = _signed([values[place] for place in places], sign)
+        return runs.picked(arranged(signed, places, descending=False)[:limit])
 
     return _undamaged(index, choose)
+
+
+def _signed(values: list[Any], sign: int) -> list[int | float | None]:
+    """The values so that less is better; None for what is no result."""
+    if set(map(type, values)) == {float} and all(map(math.isfinite, values)):
+        return values if sign == 1 else list(map(operator.neg, values))
+    return [sign * value if is_result(value) else None for value in values]
 
 
 def _undamaged(index: Index, choose: Callable[[], list[RunRecord]]) -> list[RunRecord]:
@@ -103,7 +111,6 @@ class _Chosen:
     ) -> None:
         test, statuses = predicate(where), parse_status(status)
         rows = index.rows()
-        self.index = index
         self.tables: list[tuple[Table, list[int]]] = []
         for table, kept in rows.tables:
             chosen = kept
@@ -114,7 +121,8 @@ class _Chosen:
                 column = table.column("status", "")
                 chosen = [row for row in chosen if column[row] in statuses]
             if test is not None:
-                chosen = [row for row in chosen if test(index.listed(table, row))]
+                records = table.records(chosen)
+                chosen = [row for row, record in zip(chosen, records, strict=True) if test(record)]
             if chosen:
                 self.tables.append((table, chosen))
         self.records = [
@@ -125,14 +133,25 @@ class _Chosen:
             and (test is None or test(record))
         ]
         self.starts = list(accumulate((len(chosen) for _, chosen in self.tables), initial=0))
+        self.size = self.starts[-1] + len(self.records)
 
-    def record(self, place: int) -> RunRecord:
-        """The record at a place."""
+    def all(self) -> list[RunRecord]:
+        """All records, by place."""
+        return [record for table, chosen in self.tables for record in table.records(chosen)] + self.records
+
+    def picked(self, places: list[int]) -> list[RunRecord]:
+        """The records at some places."""
+        if len(places) * 2 > self.size:
+            everything = self.all()
+            return [everything[place] for place in places]
+        return [self._record(place) for place in places]
+
+    def _record(self, place: int) -> RunRecord:
         which = bisect_right(self.starts, place) - 1
         if which == len(self.tables):
             return self.records[place - self.starts[-1]]
         table, chosen = self.tables[which]
-        return self.index.listed(table, chosen[place - self.starts[which]])
+        return table.records([chosen[place - self.starts[which]]])[0]
 
     def newest_first(self) -> list[int]:
         """All places, by the start of their runs, latest first; a lost start goes by the run's id."""
@@ -150,7 +169,7 @@ class _Chosen:
             return self.cells(key.field, key.name)
         if key.text.lstrip("-+").strip() == key.field and key.field in PLAIN and key.field not in TIMES:
             return self._column(key.field, PLAIN[key.field], [getattr(record, key.field) for record in self.records])
-        return [key.read(self.record(place)) for place in range(self.starts[-1] + len(self.records))]
+        return [key.read(record) for record in self.all()]
 
     def cells(self, field: str, name: str) -> list[Any]:
         """One setting or metric of each run."""

@@ -30,18 +30,19 @@ from zlib import crc32
 import orjson
 
 from runcard._changelog import FOLDER, Changes, changes_since, make_folder, note, noted, share
-from runcard._columns import DamagedError, ListedRecord, Read, Table, encode, listed
+from runcard._columns import DamagedError, Read, Table, encode
 from runcard.errors import StoreError
 from runcard.identity import is_run_id
 from runcard.record import RunRecord, Status
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 __all__ = ["Index", "Rows", "note", "noted"]
 
 _KEEP_FROM = 64  # so many new rows are worth a new file
-_CHUNK = 5_000  # rows a file when a whole store is read, so that memory stays small
+_CHUNK = 2_500  # rows a file when a whole store is read, so that memory stays small
 _SETTLED_S = 10.0  # a run that ended and lay still for so long has had its last word, or will tell of it by a note
 _SPOT_CHECKS = 100
 _ORPHAN_S = 3600.0
@@ -76,11 +77,11 @@ class Index:
             OSError: When the root cannot be listed; a root that does not exist is an empty store.
         """
         rows = self.rows()
-        return [self.listed(table, row) for table, kept in rows.tables for row in kept] + rows.records
+        return [record for table, kept in rows.tables for record in table.records(kept)] + rows.records
 
-    def listed(self, table: Table, row: int) -> ListedRecord:
-        """The lean record of one row."""
-        return listed(table, row, self.read, str(self.root))
+    def table(self, source: Path | bytes) -> Table:
+        """The table in a file, or in what one would hold. Raises `DamagedError`, or `OSError`."""
+        return Table(source, self.read, str(self.root))
 
     def forget(self) -> None:
         """Throw away what is kept; the next call reads every run."""
@@ -105,7 +106,7 @@ class Index:
             if len(self._names()) < _KEEP_FROM:
                 return self._small()
             make_folder(self.root)
-        kept = _load(self._folder)
+        kept = _load(self._folder, self.table)
         changes = changes_since(self._folder, kept.logs, kept.begun)
         if changes is None:  # a log is not the one it was
             kept = _Kept()
@@ -232,7 +233,7 @@ class _Batch:
     def carry(self, table: Table, row: int) -> None:
         """Take over a row that is kept already."""
         run_id = table.run_ids[row]
-        self.records[run_id] = self.index.listed(table, row)
+        self.records[run_id] = table.records([row])[0]
         self.signatures[run_id] = table.column("signature")[row]
         if len(self.records) >= _CHUNK:
             self.flush()
@@ -251,7 +252,7 @@ class _Batch:
         except TypeError:  # no JSON: a record that was not read from a journal
             self.passing += records
         else:
-            self.tables.append(Table(data))
+            self.tables.append(self.index.table(data))
             self.files.append(_write(self.index.root, data))
             self.kept.update(ids)
         self.records, self.signatures = {}, {}
@@ -303,7 +304,7 @@ def _live(tables: list[Table], wanted: set[str]) -> list[tuple[Table, list[int]]
     return found[::-1]
 
 
-def _load(folder: Path) -> _Kept:
+def _load(folder: Path, table: Callable[[Path], Table]) -> _Kept:
     """What is kept; nothing, when any of it is damaged or gone."""
     for _ in range(3):  # a reader that merges files may take them away between manifest and file
         try:
@@ -311,7 +312,7 @@ def _load(folder: Path) -> _Kept:
             if int(data[:8], 16) != crc32(data[9:]):
                 return _Kept()
             files, gone, logs, begun, settled = orjson.loads(data[9:])
-            tables = [Table(folder / name) for name in files if _FILE.fullmatch(name)]
+            tables = [table(folder / name) for name in files if _FILE.fullmatch(name)]
             return _Kept(tables, files, set(gone), logs, begun, settled)
         except FileNotFoundError:
             continue

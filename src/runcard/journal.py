@@ -315,7 +315,7 @@ def _opened(path: Path) -> IO[bytes]:
         piece = os.read(fd, _SHORT)
         if len(piece) < os.fstat(fd).st_size:
             os.lseek(fd, 0, os.SEEK_SET)
-            file, fd = open(fd, "rb"), -1
+            file, fd = open(fd, "rb"), -1  # noqa: SIM115 - the caller closes it
             return file
         return io.BytesIO(piece)
     finally:
