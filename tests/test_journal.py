@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from runcard import journal
 from runcard.events import mark
-from runcard.journal import Journal, MemoryJournal, Reading, decode, encode, last_events, writers
+from runcard.journal import Journal, Known, MemoryJournal, Reading, decode, encode, last_events, writers
 
 NUMBERS = st.integers() | st.floats(allow_nan=False) | st.booleans()
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -72,6 +72,42 @@ def test_memory_gives_back_what_a_file_would(events):
         assert kept.append(mark(event))
     assert kept.events() == [{"n": n, **event} for n, event in enumerate(events)]
     assert not kept.sync()
+
+
+@MANY
+@given(events=st.lists(EVENTS, min_size=1, max_size=12), value=VALUES)
+def test_what_a_writer_holds_is_what_is_read(events, value, tmp_path_factory):
+    """The events that a journal still holds are those in its file, also with a last field that need not be parsed."""
+    path = tmp_path_factory.mktemp("journal") / "journal.jsonl"
+    text = orjson.dumps(mark(value))
+    events[0]["environment"] = value
+    own = Journal(path, exclusive=True)
+    for event in events:
+        assert own.append(mark(event))
+    known = Known("environment", orjson.loads(text), b',"environment":%b}' % text)
+    read_back = list(Reading(path))
+    assert own.held() == read_back
+    assert own.held(known) == read_back
+    own.close()
+
+
+def test_a_journal_holds_few_events_of_its_own_alone(tmp_path):
+    """Many events, a lost one, or a file that others write too: then the file is read."""
+    long, torn = (Journal(tmp_path / name, exclusive=True) for name in ("long", "torn"))
+    for step in range(journal._HELD - 1):
+        long.append({"kind": "log", "step": step})
+    assert len(long.held()) == journal._HELD - 1
+    for step in range(2):
+        long.append({"kind": "log", "step": step})
+    assert long.held() is None
+    torn.append({"kind": "log"})
+    torn.unwritten = 1
+    assert torn.held() is None
+    late = Journal(tmp_path / "long", shared=True)
+    late.append({"kind": "note"})
+    assert late.held() is None
+    for each in (long, torn, late):
+        each.close()
 
 
 def test_numbers_json_has_no_form_for_come_back_exact(tmp_path):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from runcard._run import Run
     from runcard.events import Event
-    from runcard.journal import Known, Writer
+    from runcard.journal import Known
     from runcard.settings import Settings
 
 
@@ -45,7 +45,7 @@ class Place:
         losses: What was lost on the way here.
     """
 
-    def __init__(self, root: Path, folder: Path | None, run_id: str, journal: Writer) -> None:
+    def __init__(self, root: Path, folder: Path | None, run_id: str, journal: Journal | MemoryJournal) -> None:
         self.root = root
         self.folder = folder
         self.run_id = run_id
@@ -78,11 +78,9 @@ class Place:
 
     def record(self, run_id: str) -> RunRecord:
         """The record of what is written so far."""
-        if self.folder is not None:
-            if isinstance(self.journal, Journal):
-                return just_written(self.folder, self.journal, run_id, self.known)
-            return read_run(self.folder, run_id, hold=True)
-        assert isinstance(self.journal, MemoryJournal)  # nothing else has no folder
+        if not isinstance(self.journal, MemoryJournal):
+            assert self.folder is not None  # a file is in one
+            return just_written(self.folder, self.journal, run_id, self.known)
         journals = {"journal": self.journal.events()}
         return replace(fold(run_id, journals), metric_history=History(points(journals)))
 
