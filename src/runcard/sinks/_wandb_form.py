@@ -13,6 +13,8 @@ from runcard.record import Status
 from runcard.sinks._wandb_rows import column, columns
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from runcard.record import RunRecord
 
 RECORD = "runcard.json"
@@ -63,11 +65,11 @@ def closing(record: RunRecord) -> dict[str, Any]:
 
 
 def exit_code(record: RunRecord) -> int:
-    """0 is what W&B shows as finished; anything else as failed."""
+    """0 is what W&B shows as finished, 255 what wandb writes after a Ctrl-C; anything else is failed."""
     if record.status is Status.FINISHED:
         return record.exit_code or 0
-    if record.status is Status.CRASHED:
-        return record.exit_code or 255
+    if record.status is Status.KILLED:
+        return 255
     return record.exit_code or 1
 
 
@@ -107,7 +109,7 @@ def asked_files(record: RunRecord, *, diff: bool, output: bool) -> list[dict[str
 
 def _facts(record: RunRecord) -> dict[str, Any]:
     """What W&B has no place of its own for, as columns ``runcard.…`` of its table of runs."""
-    error = record.error or {}
+    error: Mapping[str, Any] = record.error or {}
     told = {
         "run_id": record.run_id,
         "status": record.status.value,
@@ -130,8 +132,8 @@ def _last_values(record: RunRecord) -> dict[str, Any]:
     values = columns(dict(record.metrics))
     for name, value in record.metrics.items():
         if isinstance(value, float) and not math.isfinite(value):
-            last = record.metric_summary.get(name, {}).get("last")
-            if repr(last) == repr(value) and record.metric_summary[name].get("count", 0):
+            summary = record.metric_summary.get(name)
+            if summary is not None and repr(summary.get("last")) == repr(value):
                 del values[column(name)]
     return {name: _plain(value) for name, value in values.items()}
 

@@ -18,7 +18,7 @@ import threading
 from typing import Any
 
 IDLE_S = 60.0  # with no run open
-CRASHED = 255  # what wandb itself calls a run that ended with no last word
+CRASHED = 1  # a run that ended with no last word; W&B knows 255 as interrupted
 QUIET = {
     "silent": True,
     "quiet": True,
