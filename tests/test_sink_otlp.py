@@ -6,14 +6,21 @@ import gzip
 import hashlib
 import math
 import os
+import ssl
 import subprocess
 import sys
 import threading
+import time
+import warnings
+from base64 import b64encode
 from concurrent import futures
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 
 import grpc
 import pytest
+from command_line import call
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
@@ -23,11 +30,15 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+from records import record
 
-from runcard import attach, configure, log, run
-from runcard.errors import MissingExtra, SettingError
+from runcard import RuncardWarning, attach, configure, log, open_store, run
+from runcard.errors import MissingExtra, SettingError, StoreError
+from runcard.journal import Reading
+from runcard.record import History, Point, Status
 from runcard.sinks import otlp, registry
 from runcard.sinks._otlp_address import read
+from runcard.testing import check_sink
 
 KINDS = {
     "traces": (ExportTraceServiceRequest, ExportTraceServiceResponse),
@@ -129,6 +140,14 @@ def step(point):
     return {pair.key: plain(pair.value) for pair in point.exemplars[0].filtered_attributes}.get("runcard.step")
 
 
+def wait_until(condition):
+    """Wait for what another thread does; a test that waits in vain fails at what it asserts."""
+    for _ in range(1_000):
+        if condition():
+            return
+        time.sleep(0.01)
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -153,14 +172,24 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="session")
-def http_server():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.receiver = Receiver()
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+class HttpReceiver(Receiver):
+    """By HTTP, on a port of its own; it can go down and come up again."""
+
+    def __init__(self):
+        super().__init__()
+        self.port = 0
+        self.up()
+        self.url = f"otlp:http://127.0.0.1:{self.port}"
+
+    def up(self):
+        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), _Handler)
+        self.server.receiver = self
+        self.port = self.server.server_port
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def down(self):
+        self.server.shutdown()
+        self.server.server_close()
 
 
 class _Services(grpc.GenericRpcHandler):
@@ -180,33 +209,46 @@ class _Services(grpc.GenericRpcHandler):
         return grpc.unary_unary_rpc_method_handler(export) if signal else None
 
 
-@pytest.fixture(scope="session")
-def grpc_server():
-    receiver = Receiver()
-    server = grpc.server(futures.ThreadPoolExecutor(4), handlers=(_Services(receiver),))
-    receiver.port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield receiver
-    server.stop(None)
+class GrpcReceiver(Receiver):
+    """The same by gRPC."""
+
+    def __init__(self):
+        super().__init__()
+        self.port = 0
+        self.up()
+        self.url = f"otlp:grpc://127.0.0.1:{self.port}"
+
+    def up(self, credentials=None):
+        self.server = grpc.server(futures.ThreadPoolExecutor(4), handlers=(_Services(self),))
+        address = f"127.0.0.1:{self.port}"
+        add = self.server.add_secure_port if credentials else self.server.add_insecure_port
+        self.port = add(address, *([credentials] if credentials else []))
+        self.server.start()
+
+    def down(self):
+        self.server.stop(None).wait(5)
 
 
 @pytest.fixture
-def receiver(http_server):
-    """A receiver by HTTP that has got nothing yet; its `url` is the sink's."""
-    http_server.receiver.forget()
-    http_server.receiver.url = f"otlp:http://127.0.0.1:{http_server.server_port}"
-    return http_server.receiver
+def receiver():
+    """A receiver by HTTP; its `url` is the sink's."""
+    found = HttpReceiver()
+    yield found
+    found.down()
+
+
+@pytest.fixture
+def grpc_receiver():
+    """A receiver by gRPC."""
+    found = GrpcReceiver()
+    yield found
+    found.down()
 
 
 @pytest.fixture(params=["http", "grpc"])
 def either(request):
     """A receiver by HTTP, and one by gRPC."""
-    if request.param == "http":
-        return request.getfixturevalue("receiver")
-    grpc_receiver = request.getfixturevalue("grpc_server")
-    grpc_receiver.forget()
-    grpc_receiver.url = f"otlp:grpc://127.0.0.1:{grpc_receiver.port}"
-    return grpc_receiver
+    return request.getfixturevalue("receiver" if request.param == "http" else "grpc_receiver")
 
 
 @pytest.fixture(autouse=True)
@@ -215,13 +257,6 @@ def no_variables(monkeypatch):
     for name in list(os.environ):
         if name.startswith("OTEL_"):
             monkeypatch.delenv(name)
-
-
-UNAVAILABLE = {"http": 503, "grpc": grpc.StatusCode.UNAVAILABLE}
-
-
-def kind(receiver):
-    return "grpc" if "grpc" in receiver.url else "http"
 
 
 def test_a_run_is_a_span_with_its_times_config_and_end(either, store):
@@ -489,7 +524,7 @@ def test_requests_are_compressed_when_the_variables_say_so(either, monkeypatch):
         pass
     (headers,) = either.headers
     assert [span.name for span, _ in either.spans] == ["train"]
-    assert kind(either) == "grpc" or headers["Content-Encoding"] == "gzip"
+    assert "grpc" in either.url or headers["Content-Encoding"] == "gzip"
 
 
 def test_otlp_alone_is_what_the_variables_say(receiver, monkeypatch):
@@ -507,16 +542,15 @@ def test_otlp_alone_is_what_the_variables_say(receiver, monkeypatch):
     assert "authorization" not in first
 
 
-def test_otlp_alone_speaks_grpc_when_the_variables_say_so(grpc_server, monkeypatch):
+def test_otlp_alone_speaks_grpc_when_the_variables_say_so(grpc_receiver, monkeypatch):
     """OTEL_EXPORTER_OTLP_PROTOCOL=grpc, with headers as metadata."""
-    grpc_server.forget()
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{grpc_server.port}")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{grpc_receiver.port}")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key=s3cr3t-abc")
     with run("train", sinks=["otlp:"]):
         pass
-    assert grpc_server.span("train")
-    assert grpc_server.headers[0]["api-key"] == "s3cr3t-abc"
+    assert grpc_receiver.span("train")
+    assert grpc_receiver.headers[0]["api-key"] == "s3cr3t-abc"
 
 
 @pytest.mark.parametrize(
@@ -593,3 +627,421 @@ def test_a_missing_extra_is_said(monkeypatch):
         with pytest.raises(MissingExtra, match=r'pip install "runcard\[otlp\]"'):
             otlp.open_sink(url)
     otlp.open_sink("otlp:http://h")
+
+
+def sent(receiver):
+    """What was sent, as far as it tells one delivery from another: nothing."""
+    return sorted((signal, message.SerializeToString(deterministic=True)) for signal, message in receiver.requests)
+
+
+def events_of(r):
+    return [{**event, "writer": "journal"} for event in Reading(r.folder / "journal.jsonl")]
+
+
+def test_nothing_is_lost_while_the_receiver_is_down(either):
+    """What a run could not deliver comes with `runcard sync` when the receiver is up again, all of it and in order."""
+    either.down()
+    configure(sinks=["file:", either.url], deadline=0.2)
+    with pytest.warns(RuncardWarning, match="took not all of the run"), run("train") as r:
+        for number in range(20):
+            r.log(loss=number)
+        r.note("by hand")
+    assert call("doctor", either.url).exit_code == 2
+    either.up()
+    done = call("sync")
+    assert (done.exit_code, "1 run delivered" in done.stdout) == (0, True), done
+    assert {value(point): step(point) for _, point in either.points} == {number: number for number in range(20)}
+    assert {entry.body.string_value for entry in either.logs} == {"by hand"}
+    assert {span.span_id for span, _ in either.spans} == {hashlib.sha256(r.run_id.encode()).digest()[:8]}
+    assert call("sync").stdout == "0 runs delivered\n"
+
+
+@pytest.mark.parametrize("trouble", [429, 500, 502, 503])
+def test_an_answer_that_asks_for_patience_is_tried_again(receiver, trouble):
+    """A receiver that is too busy for a while gets everything later, within the same run, and no point twice."""
+    receiver.trouble = {"all": trouble}
+    with run("train", sinks=["file:", receiver.url]) as r:
+        for number in range(5):
+            r.log(loss=number)
+        wait_until(lambda: receiver.asked >= 2)
+        receiver.trouble = {}
+    assert [value(point) for _, point in receiver.points] == [0, 1, 2, 3, 4]
+    assert len(receiver.spans) == 1
+
+
+KILLED = """
+import os, signal, sys
+from runcard import run
+with run("killed", sinks=["file:", sys.argv[1]]) as r:
+    for number in range(10):
+        r.log(loss=number)
+    r.note("last words")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_next_process_delivers_what_a_killed_one_left(either):
+    """A run that was killed is a span with an error, its points and notes with it, from the next run with the sink."""
+    assert subprocess.run([sys.executable, "-c", KILLED, either.url], check=False).returncode == -9
+    assert either.spans == []
+    configure(sinks=["file:", either.url])
+    with run("next"):
+        pass
+    wait_until(lambda: len(either.spans) == 2)
+    killed = either.span("killed")
+    assert (killed.status.code, killed.status.message) == (2, "crashed: the run ended with no last word")
+    assert attributes(killed)["runcard.status"] == "crashed"
+    assert killed.end_time_unix_nano >= killed.start_time_unix_nano + 1
+    assert {value(point) for _, point in either.points} == set(range(10))
+    assert "last words" in [entry.body.string_value for entry in either.logs]
+
+
+def test_a_second_delivery_in_a_process_sends_no_event_again(receiver, store):
+    """Events that were sent change nothing when they come again; new ones among them are sent."""
+    with run("train", sinks=["file:"]) as r:
+        r.log(loss=1.0)
+        r.log(loss=2.0)
+        r.note("n")
+    sink, events = otlp.open_sink(receiver.url), events_of(r)
+    sink.start(store.get(r.run_id))
+    sink.extend(r.run_id, events[:2])
+    sink.append(r.run_id, events[1])
+    sink.extend(r.run_id, events)
+    sink.extend(r.run_id, events)
+    assert [value(point) for _, point in receiver.points] == [1.0, 2.0]
+    assert len(receiver.logs) == 1
+
+
+def test_what_another_process_sends_again_is_the_same_to_the_byte(receiver, store):
+    """A new sink, as after a kill, sends what the first one sent: ids, times and attributes follow from the run."""
+    with run("top", sinks=["file:"]), run("train", sinks=["file:"], capture=["console"]) as r:
+        r.log(loss=1.0)
+        r.note("n")
+        print("printed")
+    told = []
+    for _ in range(2):
+        receiver.forget()
+        sink = otlp.open_sink(receiver.url)
+        sink.start(store.get(r.run_id))
+        sink.extend(r.run_id, events_of(r))
+        sink.finish(store.get(r.run_id))
+        told.append(sent(receiver))
+    assert told[0] == told[1]
+    assert len(told[0]) == 4
+
+
+def test_a_finish_that_is_tried_again_prints_no_line_twice(receiver, store):
+    """When the span is not taken, the second try leaves out the lines that were."""
+    with run("train", sinks=["file:"], capture=["console"]) as r:
+        print("printed")
+    sink = otlp.open_sink(receiver.url)
+    receiver.trouble = {"traces": 503}
+    with pytest.raises(StoreError, match="answered 503 Service Unavailable: not today"):
+        sink.finish(store.get(r.run_id))
+    receiver.trouble = {}
+    sink.finish(store.get(r.run_id))
+    assert [entry.body.string_value for entry in receiver.logs] == ["printed"]
+    assert len(receiver.spans) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 302])
+def test_an_answer_that_a_person_can_mend_is_kept_for_later(receiver, store, status):
+    """A wrong key or address is a failure, so that the run stays until it is mended; a redirect is not followed."""
+    with run("train", sinks=["file:"]) as r:
+        r.log(loss=1.0)
+    receiver.trouble = {"all": status}
+    sink = otlp.open_sink(receiver.url)
+    with pytest.raises(StoreError, match=str(status)):
+        sink.extend(r.run_id, events_of(r))
+    with pytest.raises(StoreError, match=str(status)):
+        sink.finish(store.get(r.run_id))
+    receiver.trouble = {}
+    sink.extend(r.run_id, events_of(r))
+    assert len(receiver.points) == 1
+
+
+REFUSED = {"http": 400, "grpc": grpc.StatusCode.INVALID_ARGUMENT}
+
+
+def test_what_is_refused_for_good_is_said_and_holds_nothing_up(either, capsys):
+    """Data that the receiver will never take is warned of once; everything after it still comes."""
+    either.trouble = {"metrics": REFUSED["grpc" if "grpc" in either.url else "http"]}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with run("train", sinks=["file:", either.url]) as r:
+            r.log(loss=1.0)
+            wait_until(lambda: either.asked)
+            r.log(loss=2.0)
+    told = [str(warning.message) for warning in caught]
+    assert [text for text in told if "refused metrics for good" in text and "not today" in text] == told
+    assert len(told) == 1
+    assert len(either.spans) == 1
+
+
+def test_a_partial_success_is_said(receiver):
+    """What a receiver says it did not keep is warned of, with its reason, and not sent again."""
+    receiver.rejects = {"metrics": "rejected_data_points"}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with run("train", sinks=["file:", receiver.url]) as r:
+            r.log(loss=1.0)
+    assert [str(warning.message) for warning in caught] == [
+        f"the sink {receiver.url} did not keep 3 of the metrics: too old"
+    ]
+    assert len(receiver.points) == 1
+
+
+ABSENT = {"http": 404, "grpc": grpc.StatusCode.UNIMPLEMENTED}
+
+
+def test_a_receiver_of_traces_alone_gets_the_traces(either):
+    """Where only traces are served, the span comes, what is not taken is said once, and ?signals=traces is the cure."""
+    absent = ABSENT["grpc" if "grpc" in either.url else "http"]
+    either.trouble = {"metrics": absent, "logs": absent}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with run("train", notes="n", sinks=["file:", either.url]) as r:
+            r.log(loss=1.0)
+    assert len(either.spans) == 1
+    said = "it takes no logs and no metrics; write ?signals=traces after its URL"
+    assert [str(warning.message).partition(": ")[2] for warning in caught] == [said]
+    done = call("doctor", either.url)
+    assert (done.exit_code, "write ?signals=traces after its URL" in done.stdout) == (2, True)
+    assert call("doctor", f"{either.url}?signals=traces").exit_code == 0
+    with run("again", notes="n", sinks=["file:", f"{either.url}?signals=traces"]) as r:
+        r.log(loss=1.0)
+    assert either.span("again")
+
+
+def test_doctor_says_whether_it_can_be_reached(either):
+    """`runcard doctor URL` sends nothing but empty requests, and says what is wrong."""
+    done = call("doctor", either.url)
+    assert (done.exit_code, "can be reached and written" in done.stdout) == (0, True)
+    assert either.spans == either.points == either.logs == []
+    assert [signal for signal, _ in either.requests] == ["traces", "metrics", "logs"]
+    either.down()
+    done = call("doctor", either.url)
+    assert (done.exit_code, "refused" in done.stdout) == (2, True)
+    either.up()
+
+
+def test_no_credential_is_recorded_or_said(receiver, tmp_path, monkeypatch, capfd):
+    """Headers and the password of a URL reach the receiver, and neither files, messages, errors nor `repr`."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-key=hunter2-in-a-header")
+    url = receiver.url.replace("http://", "http://ana:hunter2-in-the-url@")
+    configure(sinks=["file:", url], deadline=0.3)
+    with run("fine") as r:
+        r.log(loss=1.0)
+    headers = {name.lower(): text for name, text in receiver.headers[0].items()}
+    assert headers["x-key"] == "hunter2-in-a-header"
+    assert headers["authorization"] == "Basic " + b64encode(b"ana:hunter2-in-the-url").decode()
+    receiver.trouble = {"all": 503}
+    with pytest.warns(RuncardWarning) as caught, run("waits"):
+        pass
+    assert list((tmp_path / "runcards" / ".pending").iterdir())
+    sink = otlp.open_sink(url)
+    with pytest.raises(StoreError) as failure:
+        sink.probe()
+    said = [str(warning.message) for warning in caught]
+    said += [repr(sink), repr(vars(sink)), str(failure.value), call("doctor", url).stdout, *capfd.readouterr()]
+    written = b"".join(path.read_bytes() for path in (tmp_path / "runcards").rglob("*") if path.is_file())
+    assert not any("hunter2" in text for text in said)
+    assert b"hunter2" not in written
+    receiver.trouble = {}
+    assert call("sync").exit_code == 0
+
+
+def test_headers_do_not_follow_a_redirect(receiver, monkeypatch):
+    """A receiver that points elsewhere gets no second request with the headers."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-key=abc")
+    receiver.trouble = {"logs": 302}
+    with pytest.raises(StoreError, match="302"):
+        otlp.open_sink(f"{receiver.url}?signals=logs").probe()
+    assert (receiver.asked, receiver.requests) == (1, [])
+
+
+def make_certificate(folder):
+    """A certificate for 127.0.0.1 that nobody signed but itself, and its key."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "receiver")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate, private = folder / "certificate.pem", folder / "key.pem"
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    plain_key = serialization.NoEncryption()
+    private.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain_key))
+    return certificate, private
+
+
+@pytest.mark.parametrize("protocol", ["https", "grpcs"])
+def test_a_certificate_is_verified_and_one_of_ones_own_can_be_named(protocol, tmp_path, monkeypatch):
+    """TLS is verified whatever a repository's files say; OTEL_EXPORTER_OTLP_CERTIFICATE names whom to trust."""
+    certificate, key = make_certificate(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text("[tool.runcard]\nverify = false\n[tool.otel]\ninsecure = true\n")
+    if protocol == "https":
+        receiver = HttpReceiver()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        receiver.server.socket = context.wrap_socket(
+            receiver.server.socket, server_side=True, do_handshake_on_connect=False
+        )
+        receiver.server.handle_error = lambda *_: None  # a client that does not trust it hangs up
+    else:
+        receiver = GrpcReceiver()
+        pair = (key.read_bytes(), certificate.read_bytes())
+        receiver.down()
+        receiver.up(grpc.ssl_server_credentials([pair]))
+    url = f"otlp:{protocol}://127.0.0.1:{receiver.port}"
+    try:
+        with pytest.raises(StoreError, match=r"(?i)certificate|handshake|unavailable"):
+            otlp.open_sink(url).probe()
+        assert receiver.requests == []
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(certificate))
+        otlp.open_sink(url).probe()
+        assert len(receiver.requests) == 3
+    finally:
+        receiver.down()
+
+
+OWN_TELEMETRY = """
+import sys, urllib.request
+from opentelemetry import context, metrics, trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from runcard import run
+
+kept = InMemorySpanExporter()
+provider = TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(kept))
+trace.set_tracer_provider(provider)
+plain = urllib.request.OpenerDirector.open
+
+def instrumented(self, *arguments, **options):
+    if not context.get_value("suppress_instrumentation"):
+        with trace.get_tracer("http").start_as_current_span("POST"):
+            return plain(self, *arguments, **options)
+    return plain(self, *arguments, **options)
+
+urllib.request.OpenerDirector.open = instrumented
+with trace.get_tracer("mine").start_as_current_span("outer") as outer:
+    with run("train", sinks=["file:", sys.argv[1]]) as r:
+        r.log(loss=1.0)
+        assert trace.get_current_span() is outer
+assert trace.get_tracer_provider() is provider
+assert type(metrics.get_meter_provider()).__name__ == "_ProxyMeterProvider"
+print([span.name for span in kept.get_finished_spans()])
+"""
+
+
+def test_the_programs_own_telemetry_is_left_alone(receiver):
+    """A program's tracer, current span and instrumentation see nothing of a run's export."""
+    done = subprocess.run(
+        [sys.executable, "-c", OWN_TELEMETRY, receiver.url], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("['outer']\n", "")
+    assert receiver.span("train").parent_span_id == b""
+
+
+def test_nothing_of_opentelemetry_is_loaded_before_it_is_used():
+    """Naming the sink loads neither protobuf's classes nor grpcio, and a sink by HTTP never loads the SDK or grpcio."""
+    code = """
+import sys, runcard
+runcard.configure(sinks=["otlp:http://127.0.0.1:9", "otlp:grpc://127.0.0.1:9"])
+heavy = ("opentelemetry.proto.trace", "opentelemetry.sdk", "grpc", "google.protobuf")
+print([name for name in heavy if name in sys.modules])
+import runcard.sinks._otlp_messages
+print([name for name in ("opentelemetry.sdk", "grpc", "requests") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n[]\n"
+
+
+def test_the_contract_of_sinks_holds(receiver):
+    """Any record, any number of times, from other threads, with faults and without a journal."""
+    check_sink(lambda: otlp.open_sink(receiver.url))
+
+
+def test_a_record_without_a_journal_brings_its_points(receiver):
+    """A run that no disk took is exported as far as its record tells it."""
+    given = record(1, notes="n", metric_history=History([Point("loss", 0, 2.0, 1_795_000_000.5)]))
+    otlp.open_sink(receiver.url).finish(given)
+    ((name, point),) = receiver.points
+    assert (name, value(point), point.time_unix_nano) == ("loss", 2.0, 1_795_000_000_500_000_000)
+    assert [entry.body.string_value for entry in receiver.logs] == ["n"]
+    assert len(receiver.spans) == 1
+
+
+def test_a_run_whose_events_were_delivered_brings_no_points_again(receiver, store):
+    """When only the end was missing, the next process sends the end alone."""
+    with run("train", sinks=["file:"]) as r:
+        r.log(loss=1.0)
+    otlp.open_sink(receiver.url).finish(store.get(r.run_id))
+    assert (receiver.points, len(receiver.spans)) == ([], 1)
+
+
+def test_another_ranks_points_are_a_series_of_their_own(receiver, store):
+    """What rank 3 of a launch logged carries its rank; the owner's points carry none."""
+    with run("train", sinks=["file:"]) as r:
+        r.log(loss=1.0)
+    sink, events = otlp.open_sink(receiver.url), events_of(r)
+    sink.start(store.get(r.run_id))
+    sink.extend(r.run_id, events)
+    sink.extend(r.run_id, [{**event, "writer": "journal-rank3"} for event in events])
+    assert [attributes(point).get("runcard.rank") for _, point in receiver.points] == [None, 3]
+
+
+def test_a_forked_child_exports_through_a_connection_of_its_own(either):
+    """After a fork both sides go on exporting, by gRPC too."""
+    configure(sinks=["file:", either.url])
+    with run("before"):
+        pass
+    child = os.fork()
+    if child == 0:
+        with run("child"):
+            pass
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    with run("after"):
+        pass
+    assert {span.name for span, _ in either.spans} == {"before", "child", "after"}
+
+
+def test_a_store_is_copied_with_its_late_judgements(receiver, store):
+    """`runcard sync FROM otlp:…` exports every ended run, children in their traces, and what was said later."""
+    with run("top", sinks=["file:"]) as top, run("middle", sinks=["file:"]), run("inner", sinks=["file:"]) as r:
+        r.log(loss=1.0)
+    store.keep(r.run_id, "on second thoughts")
+    assert call("sync", store.root, receiver.url).stdout == "3 runs copied\n"
+    assert {span.trace_id for span, _ in receiver.spans} == {hashlib.sha256(top.run_id.encode()).digest()[:16]}
+    assert attributes(receiver.span("inner"))["runcard.decision"] == "keep"
+    assert [entry.body.string_value for entry in receiver.logs] == ["keep: on second thoughts"]
+    assert len(receiver.points) == 1
+
+
+def test_it_cannot_be_read_back(receiver):
+    """A receiver takes and never gives: opening it as a store says so."""
+    with pytest.raises(SettingError, match="cannot be read back"):
+        open_store(receiver.url)
+
+
+def test_many_events_never_crowd_out_the_exception(receiver):
+    """Of more than 128 events the exception stays, and the count of the dropped is told."""
+    files = [{"name": f"f{number}", "path": f"artifacts/f{number}"} for number in range(200)]
+    error = {"type": "ValueError", "message": "bad", "traceback": "x" * 50_000, "causes": []}
+    otlp.open_sink(receiver.url).finish(record(1, status=Status.FAILED, artifacts=files, error=error))
+    span = receiver.span("train")
+    (told,) = [attributes(event) for event in span.events if event.name == "exception"]
+    assert (len(span.events), span.dropped_events_count) == (128, 73)
+    assert len(told["exception.stacktrace"]) < 17_000
+    assert told["exception.stacktrace"].endswith("x\nValueError: bad")

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
-from uuid import NAMESPACE_URL, uuid5
+from uuid import UUID, uuid5
 
 import orjson
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Pairs = list[tuple[str, Any]]
 
+_INSTANCES = UUID("4d63009a-8d0f-11ee-aad7-4c796ed8e320")  # OpenTelemetry's namespace for ids that follow from others
 _START_LIMIT = 16 << 20  # bytes of a start event that are read
 _ARCHITECTURES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "i686": "x86", "i386": "x86"}
 _RUNTIMES = {"cpython": "cpython", "pypy": "pypy"}
@@ -157,10 +158,8 @@ def _instance(alive: Mapping[str, Any]) -> str | None:
     """A UUID of the process that ran it: the same for all its runs, whoever delivers them."""
     if not alive:
         return None
-    return str(uuid5(NAMESPACE_URL, "runcard:" + ":".join(str(alive.get(name)) for name in _PROCESS)))
-
-
-_PROCESS = ("host", "boot", "pid_ns", "pid", "started")
+    told = ":".join(str(alive.get(name)) for name in ("host", "boot", "pid_ns", "pid", "started"))
+    return str(uuid5(_INSTANCES, told))
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

@@ -68,7 +68,7 @@ def span(record: RunRecord, ancestry: Ancestry, limits: Limits) -> Span:
     trace = trace_id(ancestry.top(record.run_id, record.parent_id, record.folder))
     start_ns, end_ns = when(record)
     attributes, dropped = _within(_attributes(record), limits)
-    events = sorted(_happenings(record, start_ns, end_ns, limits), key=lambda event: event.time_ns)
+    events = list(_happenings(record, start_ns, end_ns, limits))
     ids = (("launched_by", record.launched_by), ("rerun_of", record.rerun_of))
     links = [
         (trace_id(ancestry.top(other, parent_on_disk(other, record.folder), record.folder)), span_id(other), why)
@@ -84,7 +84,7 @@ def span(record: RunRecord, ancestry: Ancestry, limits: Limits) -> Span:
         end_ns=end_ns,
         attributes=attributes,
         dropped=dropped,
-        events=events[: limits.events],
+        events=sorted(events[: limits.events], key=lambda event: event.time_ns),
         dropped_events=max(0, len(events) - limits.events),
         links=links,
         error=_trouble(record),
@@ -172,7 +172,7 @@ def _shortened(value: Any, length: int) -> Any:
 
 
 def _happenings(record: RunRecord, start_ns: int, end_ns: int, limits: Limits) -> Iterator[Happening]:
-    """Exceptions first, then judgements, artifacts and inputs."""
+    """Exceptions first, then judgements, artifacts and inputs: the last ones are dropped where there are too many."""
     for number, (how, error) in enumerate(_errors(record.error)):
         told = {
             "exception.type": error.get("type"),

@@ -101,10 +101,10 @@ class OtlpSink:
 
         run = self._follow(record)
         end_ns = when(record)[1]
-        if not run.seen:  # a run without a journal: its record is all there is
+        if record.folder is None and not run.seen:  # it came without a journal: its record is all there is
             self._export_points(run, readings_of(record, run.attributes_of))
             self._export_lines(run, remarks_of(record, end_ns, run.attributes))
-            run.seen["record"] = 0
+            run.seen[""] = 0
         if "logs" in self._options.endpoints:
             if self._options.output:
                 self._export_output(run, record, end_ns)
@@ -118,19 +118,9 @@ class OtlpSink:
 
     def probe(self) -> None:
         """Send each signal's empty request, which leaves nothing behind. Raises `StoreError`."""
-        from runcard.sinks._otlp_messages import nothing
-        from runcard.sinks._otlp_send import NotServed
-
-        absent: dict[str, StoreError] = {}
-        for signal in self._options.endpoints:
-            try:
-                self._sender.send(signal, nothing(signal))
-            except NotServed as error:
-                absent[signal] = error
-        if absent and ("traces" in absent or "traces" not in self._options.endpoints):
-            raise StoreError(str(next(iter(absent.values()))))
+        absent = self._absent()
         if absent:
-            raise StoreError(_lacking(sorted(absent), [name for name in self._options.endpoints if name not in absent]))
+            raise StoreError(self._lacking(absent))
 
     def _follow(self, record: RunRecord) -> _Followed:
         run = self._followed.pop(record.run_id, None) or _Followed()
@@ -189,11 +179,11 @@ class OtlpSink:
             warn(f"the sink {self.url} refused {signal} for good: {error}", once=f"{self.url} refuses {signal}")
             return
         except NotServed:
-            if signal == "traces" or not self._takes_traces():
+            absent = self._absent()
+            if signal not in absent:
                 raise
-            self._not_taken.add(signal)
-            taken = [name for name in self._options.endpoints if name not in self._not_taken]
-            warn(f"the sink {self.url}: {_lacking([signal], taken)}", once=f"{self.url} takes no {signal}")
+            self._not_taken |= absent
+            warn(f"the sink {self.url}: {self._lacking(absent)}", once=f"{self.url} lacks {sorted(absent)}")
             return
         count, why = rejected(signal, answer)
         if count:
@@ -201,18 +191,29 @@ class OtlpSink:
                 f"the sink {self.url} did not keep {count} of the {signal}: {why}", once=f"{self.url} rejects {signal}"
             )
 
-    def _takes_traces(self) -> bool:
-        """Whether it is an OTLP receiver at all, which lacks one signal, or a wrong address."""
+    def _absent(self) -> set[str]:
+        """The signals that the receiver does not serve; asked for with empty requests, which leave nothing behind.
+
+        Raises:
+            StoreError: When it cannot be reached; `NotServed` when it does not serve traces either: many receivers
+                take nothing else, but what lacks traces is a wrong address.
+        """
         from runcard.sinks._otlp_messages import nothing
         from runcard.sinks._otlp_send import NotServed
 
-        if "traces" not in self._options.endpoints:
-            return False
-        try:
-            self._sender.send("traces", nothing("traces"))
-        except NotServed:
-            return False
-        return True
+        absent = set()
+        for signal in self._options.endpoints:
+            try:
+                self._sender.send(signal, nothing(signal))
+            except NotServed:
+                if signal == "traces" or "traces" not in self._options.endpoints:
+                    raise
+                absent.add(signal)
+        return absent
+
+    def _lacking(self, absent: set[str]) -> str:
+        taken = "+".join(signal for signal in self._options.endpoints if signal not in absent)
+        return f"it takes no {' and no '.join(sorted(absent))}; write ?signals={taken} after its URL"
 
     @property
     def _sender(self) -> Sender:
@@ -269,10 +270,6 @@ class _Followed:
         if rank not in self._of_ranks:
             self._of_ranks[rank] = [*self.attributes, ("runcard.rank", int(rank))]
         return self._of_ranks[rank]
-
-
-def _lacking(absent: list[str], taken: list[str]) -> str:
-    return f"it takes no {' and no '.join(absent)}; write ?signals={'+'.join(taken)} after its URL"
 
 
 def _is_installed(module: str) -> bool:
