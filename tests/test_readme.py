@@ -34,6 +34,15 @@ def test_the_document_is_true(name, project):
     assert not wrong, wrong
 
 
+@pytest.mark.heavy
+def test_the_grid_is_true(project):
+    """The README's tour of 240 runs prints what it says, from the examples of a clone."""
+    (project / "examples").symlink_to(ROOT / "examples")
+    (project / ".git" / "info" / "exclude").write_text("examples\n")
+    wrong = "\n".join(tell(ROOT / "README.md", project, heavy=True))
+    assert not wrong, wrong
+
+
 def test_the_set_up_is_what_ci_runs():
     """The README's set-up is two command lines, and CI runs them as they stand there."""
     (setup,) = (block.text.splitlines() for block in blocks(ROOT / "README.md") if block.language == "sh")

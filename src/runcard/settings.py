@@ -173,12 +173,7 @@ def _warn_of_unknown_variables() -> None:
     if "said" in _checked:
         return
     _checked.add("said")
-    known = {*_VARIABLES.values()} | {
-        "RUNCARD_DISABLED",
-        "RUNCARD_PARENT",
-        "RUNCARD_RESUME",
-        "RUNCARD_RERUN_OF",
-    }
+    known = {*_VARIABLES.values()} | {"RUNCARD_DISABLED", "RUNCARD_PARENT", "RUNCARD_RESUME", "RUNCARD_RERUN_OF"}
     for name in os.environ:
         if name.startswith("RUNCARD_") and name not in known:
             from difflib import get_close_matches
