@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import shutil
+import subprocess
+import sys
 
 import pytest
 from command_line import call, read
@@ -74,6 +78,26 @@ def test_gc_without_a_terminal_asks_nobody(four):
     assert result.exit_code == 2
     assert "--yes" in result.stderr
     assert left(four) == before
+
+
+@pytest.mark.parametrize(("answer", "done"), [("n", False), ("", False), ("y", True)])
+def test_gc_asks_at_a_terminal(four, answer, done):
+    """On a terminal it shows the plan and asks; only a yes frees anything, and no is the default."""
+    before = left(four)
+    terminal, theirs = pty.openpty()
+    command = [sys.executable, "-m", "runcard", "gc"]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
+        os.close(theirs)
+        os.write(terminal, f"{answer}\n".encode())
+        said = b""
+        with contextlib.suppress(OSError):  # how Linux says that the other end was closed
+            while piece := os.read(terminal, 4096):
+                said += piece
+    os.close(terminal)
+    assert b"[y/N]" in said
+    assert (b"freed 1.3 kB" in said) is done
+    assert (left(four) != before) is done
+    assert process.returncode == 0
 
 
 def test_gc_removes_records_only_on_demand(four):
