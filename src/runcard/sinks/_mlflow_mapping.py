@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from runcard._paths import leaves, parts
 from runcard.record import Status
 
 if TYPE_CHECKING:
@@ -61,11 +62,11 @@ class Keys:
         self._names = {key: self._changed.get(key, key) for key in [*self._changed, *there]}
         self._keys = {name: key for key, name in self._names.items()}
 
-    def of(self, name: str) -> str:
-        """The key of a name: itself where MLflow takes it and no other has it."""
+    def of(self, name: str, wanted: str | None = None) -> str:
+        """The key of a name: what is wanted, else itself, where MLflow takes it and no other has it."""
         key = self._keys.get(name)
         if key is None:
-            key = _as_key(name)
+            key = _as_key(name if wanted is None else wanted)
             if key in self._names:
                 key = _told_apart(key, name)
             self._keys[name] = key
@@ -116,19 +117,11 @@ def _told_apart(key: str, name: str) -> str:
     return f"{key[: _LONGEST_NAME - 7]}-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:6]}"
 
 
-def flat(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """The settings of a nested config, names joined by dots; lists and marks are settings."""
-    for name, value in config.items():
-        path = f"{above}.{name}" if above else name
-        if isinstance(value, dict) and value and not _is_mark(value):
-            yield from flat(value, path)
-        else:
-            yield path, value
-
-
-def _is_mark(value: Mapping[str, Any]) -> bool:
-    first = next(iter(value))
-    return first.startswith("$") and not first.startswith("$$")
+def flat(config: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """The settings of a nested config: path, names joined by dots, value; lists and marks are settings."""
+    for path, value in leaves(config):
+        if path:
+            yield path, ".".join(str(step) for step in parts(path) or (path,)), value
 
 
 def param(value: Any) -> tuple[str, bool]:
@@ -159,7 +152,7 @@ def number(value: int | float) -> float:
     try:
         return float(value)
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def whole_step(step: int | float | None) -> int:
@@ -213,7 +206,6 @@ def tags(record: RunRecord) -> dict[str, str]:
         "runcard.error": ": ".join(str(error[key]) for key in ("type", "message") if error.get(key)),
         "runcard.exit_code": record.exit_code,
         "runcard.attempts": len({entry.get("attempt") for entry in record.attempts}) or None,
-        TAGS: orjson.dumps(record.tags).decode() if record.tags else None,
         "runcard.losses": orjson.dumps(record.losses).decode() if record.losses else None,
     }
     return {name: tag(value) for name, value in told.items() if value is not None and value != ""}

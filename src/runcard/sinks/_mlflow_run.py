@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MOST_METRICS = 800  # in one call, which MLflow allows 1,000 things in all
 MOST_OTHERS = 100  # params, and tags
+UNSURE = 3  # calls after a failure, or another process, in which something may be there already
 
 
 class OpenRun:
@@ -45,7 +46,7 @@ class OpenRun:
             folder: Where its files lie here.
         """
         self._service, self._found = service, found
-        self._again = known
+        self._unsure = UNSURE if known else 0
         self._folder = Path(folder) if folder is not None else None
         self.delivered = _counts(found.tags.get(mapping.DELIVERED))
         self.deleted = found.deleted
@@ -111,7 +112,6 @@ class OpenRun:
     def end(self, record: RunRecord, parent: str | None, *, diff: bool, output: bool) -> None:
         """Put all in place as the record has it; the status comes last. Raises `StoreError`."""
         if not self.deleted:
-            self._set_tags(record.tags)
             self._tell(record, parent)
         if self.deleted:
             return
@@ -133,9 +133,15 @@ class OpenRun:
         tags = mapping.tags(record)
         if parent is not None:
             tags["mlflow.parentRunId"] = parent
+        self._drop_tags(record.tags)
         self._own = list(record.tags)
-        tags.update({self._tags.of(name): "true" for name in mapping.own_tags(record.tags)})
-        self._flush(self.delivered, tags, record.config)
+        self._flush(self.delivered, {**tags, **self._own_tags()}, record.config)
+
+    def _own_tags(self) -> dict[str, str]:
+        tags = {self._tags.of(name): "true" for name in mapping.own_tags(self._own)}
+        if self._own or mapping.TAGS in self._found.tags:
+            tags[mapping.TAGS] = mapping.tag(orjson.dumps(self._own).decode())
+        return tags
 
     def _flush(
         self, counts: Mapping[str, int], tags: Mapping[str, str], config: Mapping[str, Any] | None = None
@@ -159,13 +165,13 @@ class OpenRun:
                 self._send(batch)
                 self._found.params.update(batch.params)
                 self._found.tags.update(batch.tags)
-        self._points, self._again = [], False
+        self._points, self._unsure = [], max(0, self._unsure - 1)
         self.delivered = dict(counts)
 
     def _send(self, batch: Batch) -> None:
         """Send one batch; what MLflow refuses is found by halves, left out, and noted."""
         try:
-            self._service.log(self._found, batch, again=self._again)
+            self._service.log(self._found, batch, again=self._unsure > 0)
         except Refused:
             if self._is_deleted():
                 return
@@ -176,7 +182,7 @@ class OpenRun:
             for part in parts:
                 self._send(part)
         except StoreError:
-            self._points, self._again = [], True  # they come again, and some may be there
+            self._points, self._unsure = [], UNSURE  # they come again, and some may be there
             raise
 
     def _add_points(self, event: Event) -> None:
@@ -203,8 +209,8 @@ class OpenRun:
         new: list[tuple[str, str]] = []
         tags: dict[str, str] = {}
         cut = []
-        for path, value in mapping.flat(config):
-            key = self._params.of(path)
+        for path, plain, value in mapping.flat(config):
+            key = self._params.of(path, plain)
             text, was_cut = mapping.param(value)
             if was_cut:
                 cut.append(path)
@@ -228,20 +234,17 @@ class OpenRun:
         else:
             gone = {str(tag) for tag in event.get("remove") or ()}
             added = [str(tag) for tag in event.get("add") or ()]
-            self._set_tags([tag for tag in dict.fromkeys([*self._own, *added]) if tag not in gone])
+            left = [tag for tag in dict.fromkeys([*self._own, *added]) if tag not in gone]
+            self._drop_tags(left)
+            self._own = left
+            self._flush(self.delivered, self._own_tags())
 
-    def _set_tags(self, names: Sequence[str]) -> None:
-        """Make the user's tags these; what people tagged in MLflow itself stays."""
-        for name in mapping.own_tags(self._own):
-            if name not in names and self._tags.of(name) in self._found.tags:
-                self._delete_tag(self._tags.of(name))
-        self._own = list(names)
-        tags = {self._tags.of(name): "true" for name in mapping.own_tags(names)}
-        self._flush(self.delivered, {**tags, mapping.TAGS: mapping.tag(orjson.dumps(self._own).decode())})
-
-    def _delete_tag(self, key: str) -> None:
-        self._service.delete_tag(self._found, key)
-        del self._found.tags[key]
+    def _drop_tags(self, left: Sequence[str]) -> None:
+        """Take away the user's tags but these; what people tagged in MLflow itself stays."""
+        for key in [self._tags.of(name) for name in mapping.own_tags(self._own) if name not in left]:
+            if key in self._found.tags:
+                self._service.delete_tag(self._found, key)
+                del self._found.tags[key]
 
     def _update(self, *, status: str | None = None, ended: int | None = None, name: str | None = None) -> None:
         try:

@@ -61,15 +61,18 @@ class Service(Protocol):
 
     def experiment(self, name: str) -> str:
         """The id of an experiment, made when it is not there."""
+        ...
 
     def experiments(self) -> list[str]:
         """The ids of all."""
+        ...
 
     def find(self, experiments: Sequence[str], run_id: str) -> Found | None:
         """The run that carries our id, deleted ones too."""
 
     def create(self, experiment: str, name: str, started: int | None, tags: dict[str, str]) -> Found:
         """A new run."""
+        ...
 
     def log(self, run: Found, batch: Batch, *, again: bool) -> None:
         """Add to a run; ``again``: some of it may be there already."""

@@ -16,7 +16,7 @@ from runcard.identity import is_run_id
 from runcard.locks import locked
 from runcard.record import RunRecord, Status
 from runcard.sinks import _mlflow_mapping as mapping
-from runcard.sinks._mlflow_address import Address, base_of, parse
+from runcard.sinks._mlflow_address import base_of, parse
 from runcard.sinks._mlflow_run import OpenRun
 from runcard.sinks._mlflow_service import Gone
 
@@ -62,6 +62,7 @@ class MlflowSink:
         self._address = parse(url)
         self.url = self._address.shown
         self._service: Service | None = None
+        self._beside: ClientService | None = None
         self._experiments: dict[str, str] = {}
         self._runs: dict[str, OpenRun | None] = {}  # None: it lies in MLflow's trash, where somebody put it
 
@@ -104,12 +105,18 @@ class MlflowSink:
             if address.kind == "http":
                 from runcard.sinks._mlflow_rest import RestService
 
-                self._service = RestService(
-                    base_of(address.uri), address.user, address.password, lambda: _client(address)
-                )
+                self._service = RestService(base_of(address.uri), address.user, address.password, self._client)
             else:
-                self._service = _client(address)
+                self._service = self._client()
         return self._service
+
+    def _client(self) -> ClientService:
+        """MLflow's own client; one, however often it is asked for."""
+        if self._beside is None:
+            from runcard.sinks._mlflow_client import ClientService
+
+            self._beside = ClientService(self._address.uri, self._address.folder, self._address.password)
+        return self._beside
 
     def _open(self, record: RunRecord) -> OpenRun | None:
         """The run in MLflow, made when it is not there; None when it was thrown away there."""
@@ -161,12 +168,6 @@ class MlflowSink:
 
     def __repr__(self) -> str:
         return f"<MlflowSink {self.url}>"
-
-
-def _client(address: Address) -> ClientService:
-    from runcard.sinks._mlflow_client import ClientService
-
-    return ClientService(address.uri, address.folder, address.password)
 
 
 @contextmanager
