@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from runcard.errors import SettingError, describe
 from runcard.importers import Artifact, Aside, Damaged
 from runcard.importers._mlflow_yaml import read_meta
-from runcard.importers.mlflow import RUN_ID_TAG, Stored, imported, local_path, origin
+from runcard.importers.mlflow import Stored, imported, local_path, origin
+from runcard.sinks._mlflow_mapping import RUN_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +45,7 @@ def runs(root: Path) -> Iterator[Imported | Damaged | Aside]:
         except (OSError, ValueError):
             continue  # said below
         run_id = _id(folder, meta)
-        given = _text(folder / "tags" / RUN_ID_TAG)
+        given = _text(folder / "tags" / RUN_ID)
         origins[run_id] = origin(run_id, meta.get("start_time"), given)
     for experiment in experiments:
         names[experiment] = _name_of(experiment)

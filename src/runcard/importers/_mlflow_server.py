@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from runcard.errors import MissingExtra, SettingError, StoreError, describe
 from runcard.importers import Artifact, Aside, Damaged
-from runcard.importers.mlflow import RUN_ID_TAG, Stored, imported, origin
+from runcard.importers.mlflow import Stored, imported, origin
+from runcard.redact import Redactor
+from runcard.sinks._mlflow_mapping import RUN_ID
 from runcard.sinks.registry import without_credentials
 
 if TYPE_CHECKING:
@@ -19,6 +23,11 @@ if TYPE_CHECKING:
     from runcard.importers import Imported
 
 _PAGE = 1_000  # runs a request
+_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+}
 
 
 def runs(uri: str) -> Iterator[Imported | Damaged | Aside]:
@@ -28,34 +37,49 @@ def runs(uri: str) -> Iterator[Imported | Damaged | Aside]:
         MissingExtra: When MLflow is not installed; `SettingError` for a URI that it does not accept; `StoreError` when
             it cannot be reached.
     """
+    with _settings():
+        yield from _runs(uri)
+
+
+def _runs(uri: str) -> Iterator[Imported | Damaged | Aside]:
+    source = without_credentials(uri)
     try:
         from mlflow.entities import ViewType
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
     except ImportError:
-        raise MissingExtra(
-            f'{_shown(uri)} needs MLflow, which is not installed: pip install "runcard[mlflow]"'
-        ) from None
-    source = _shown(uri)
+        message = f'{source} needs MLflow, which is not installed: pip install "runcard[mlflow]"'
+        raise MissingExtra(message) from None
     try:
         client = MlflowClient(tracking_uri=uri)
-        experiments = _all(client.search_experiments, view_type=ViewType.ALL)
         found = []
-        for experiment in experiments:
-            pages = partial(client.search_runs, [experiment.experiment_id], run_view_type=ViewType.ALL)
-            found += [(experiment, run) for run in _all(pages, max_results=_PAGE)]
+        for experiment in _all(client.search_experiments, view_type=ViewType.ALL):
+            ask = partial(client.search_runs, [experiment.experiment_id], run_view_type=ViewType.ALL)
+            found += [(experiment, run) for run in _all(ask, max_results=_PAGE)]
     except MlflowException as error:
-        if getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":
-            raise SettingError(f"MLflow does not accept {source}: {_without(uri, error)}") from None
-        raise StoreError(f"{source} cannot be read: {_without(uri, error)}") from None
+        if error.error_code == "INVALID_PARAMETER_VALUE":
+            raise SettingError(f"MLflow does not accept {source}: {_said(uri, error)}") from None
+        raise StoreError(f"{source} cannot be read: {_said(uri, error)}") from None
     origins = {
-        run.info.run_id: origin(run.info.run_id, run.info.start_time, run.data.tags.get(RUN_ID_TAG)) for _, run in found
+        run.info.run_id: origin(run.info.run_id, run.info.start_time, run.data.tags.get(RUN_ID)) for _, run in found
     }
     for experiment, run in sorted(found, key=lambda pair: pair[1].info.start_time or 0):
         try:
             yield imported(_stored(client, experiment, run), source, origins)
         except MlflowException as error:
-            yield Damaged(f"{source}, run {run.info.run_id}", _without(uri, error))
+            yield Damaged(f"{source}, run {run.info.run_id}", _said(uri, error))
+
+
+@contextmanager
+def _settings() -> Iterator[None]:
+    """Settings of MLflow's client, where the user has none: as delivered it tries a dead server for four minutes."""
+    added = {name: value for name, value in _SETTINGS.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
 
 
 def _all(ask: Any, **options: Any) -> list[Any]:
@@ -122,12 +146,6 @@ def _fetch(client: Any, run_id: str, name: str, path: Path) -> None:
         shutil.move(client.download_artifacts(run_id, name, folder), path)
 
 
-def _shown(uri: str) -> str:
-    return without_credentials(uri)
-
-
-def _without(uri: str, error: BaseException) -> str:
+def _said(uri: str, error: BaseException) -> str:
     """An error's text, in which the URI stands without its credentials."""
-    from runcard.redact import Redactor
-
-    return Redactor().text(describe(error).replace(uri, _shown(uri)))[0]
+    return Redactor().text(describe(error).replace(uri, without_credentials(uri)))[0]

@@ -9,7 +9,8 @@ from urllib.parse import quote
 from runcard.errors import SettingError, describe
 from runcard.importers import Aside, Damaged
 from runcard.importers._mlflow_files import files_below
-from runcard.importers.mlflow import RUN_ID_TAG, Stored, imported, local_path, origin
+from runcard.importers.mlflow import Stored, imported, local_path, origin
+from runcard.sinks._mlflow_mapping import RUN_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +57,7 @@ class _Database:
         found = self._rows("SELECT * FROM runs ORDER BY start_time, run_uuid")
         given = {
             row["run_uuid"]: row["value"]
-            for row in self._rows("SELECT run_uuid, value FROM tags WHERE key = ?", RUN_ID_TAG)
+            for row in self._rows("SELECT run_uuid, value FROM tags WHERE key = ?", RUN_ID)
         }
         origins = {
             row["run_uuid"]: origin(row["run_uuid"], row["start_time"], given.get(row["run_uuid"])) for row in found

@@ -21,14 +21,12 @@ from urllib.parse import unquote, urlsplit
 from runcard.errors import SettingError
 from runcard.importers import Aside, Damaged, Imported, Origin, git
 from runcard.record import Point, Status
+from runcard.sinks._mlflow_mapping import RUN_ID, told_tags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from runcard.importers import Artifact
-
-RUN_ID_TAG = "runcard.run_id"
-"""The tag by which a run that runcard delivered to MLflow is known as the one it was."""
 
 _STATUSES = {"FINISHED": Status.FINISHED, "FAILED": Status.FAILED, "KILLED": Status.KILLED}
 
@@ -128,7 +126,9 @@ def imported(run: Stored, source: str, origins: Mapping[str, Origin]) -> Importe
     left_out = dict(run.left_out)
     if parent and parent not in origins:
         left_out["parents that are not there"] = 1
+    ours = RUN_ID in tags  # it was delivered by runcard
     own = {key: value for key, value in tags.items() if not key.startswith("mlflow.")}
+    shown = [f"{key}={value}" if value else key for key, value in own.items()]
     said = {
         "id": run.id,
         "status": run.status,
@@ -148,12 +148,12 @@ def imported(run: Stored, source: str, origins: Mapping[str, Origin]) -> Importe
         source=source,
         name=name,
         experiment=run.experiment,
-        status=_STATUSES.get(run.status),
+        status=None if ours and tags.get("runcard.status") == Status.CRASHED else _STATUSES.get(run.status),
         ended_at=seconds(run.end_ms),
         parent=origins.get(parent) if parent else None,
         config={key: read(value) for key, value in run.params.items()},
         points=_points(run),
-        tags=[key if value in ("", None) else f"{key}={value}" for key, value in own.items()],
+        tags=told_tags(tags) if ours else shown,
         notes=tags.get("mlflow.note.content") or "",
         user=tags.get("mlflow.user") or (run.user if run.user not in ("", "unknown") else None),
         artifacts=run.artifacts,
