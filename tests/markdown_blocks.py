@@ -18,7 +18,6 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-
 HEAVY = "09_grid.py"  # trains with scikit-learn
 
 

@@ -453,6 +453,27 @@ class Derived(Base):
         return ("derived", *super().m(x))
 
 
+class Statics:
+    """Static methods whose first parameter has a method's name: a classifier."""
+
+    @tracked
+    @staticmethod
+    def above(cls, x):
+        return cls, x
+
+    @staticmethod
+    @tracked
+    def below(cls, x):
+        return cls, x
+
+
+def test_a_static_methods_cls_is_a_parameter(store):
+    """What a static method calls `cls` is recorded like any other argument, in both orders of decorators."""
+    assert Statics.above("svm", 1) == ("svm", 1)
+    assert Statics().below("svm", x=2) == ("svm", 2)
+    assert [record.config for record in store.runs(sort="config.x")] == [{"cls": "svm", "x": 1}, {"cls": "svm", "x": 2}]
+
+
 def test_methods(store):
     """Methods, super(), K.m(K()), class and static methods in both orders, and properties below work; no self."""
     assert Derived().m(2) == ("derived", "base", 2)

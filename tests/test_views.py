@@ -57,6 +57,44 @@ def test_each_file_holds_what_its_name_says(store):
     assert json.loads((folder / "environment.json").read_text())["python"]
 
 
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_lost_start_is_told_by_the_files_beside(store, ended):
+    """With the journal's first line damaged, config and environment come from the views; of an ended run, all does."""
+    with run("told", config={"lr": 0.1, "big": 2**70}, tags=["a"], notes="why") as r:
+        r.log(loss=0.5, step=1)
+        if not ended:
+            _lose_start(r.folder)
+            record = store.get(r.run_id)
+    if ended:
+        whole = store.get(r.run_id)
+        _lose_start(r.folder)
+        record = store.get(r.run_id)
+        for name in ("name", "experiment", "started_at", "duration_s", "tags", "notes", "config_hash", "attempts"):
+            assert getattr(record, name) == getattr(whole, name)
+    assert record.config == {"lr": 0.1, "big": 2**70}
+    assert record.environment["python"]
+    assert record.metrics == {"loss": 0.5}
+    assert record.status == ("finished" if ended else "crashed")
+    assert record.losses["damaged"] == 1
+
+
+def _lose_start(folder):
+    path = folder / "journal.jsonl"
+    content = path.read_bytes()
+    path.write_bytes(b"?" * 40 + content[40:])
+
+
+def test_a_folder_without_a_journal_does_not_read_as_whole(store):
+    """A run whose journals are gone reads as crashed, with what the views have, and says that events are missing."""
+    folder = full().folder
+    (folder / "journal.jsonl").unlink()
+    record = store.get(folder.name)
+    assert (record.status, record.config.lr, record.losses) == ("crashed", 0.1, {"missing": 1})
+    (folder / "record.json").write_text("[]")
+    (folder / "config.json").write_text('{"torn"')
+    assert store.get(folder.name).config == {}
+
+
 def test_a_file_that_would_be_empty_is_not_written(tmp_path):
     """A run without config, metrics and judgement has no file for them."""
     with run("bare", capture=["-git"]) as r:

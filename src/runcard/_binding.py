@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -72,4 +73,13 @@ def _is_method(function: Any, signature: inspect.Signature) -> bool:
     if not names or names[0] not in ("self", "cls", "mcs", "mcls"):
         return False
     outer = getattr(function, "__qualname__", "").rpartition(".")[0]
-    return bool(outer) and not outer.endswith("<locals>")
+    return bool(outer) and not outer.endswith("<locals>") and not _is_static(function)
+
+
+def _is_static(function: Any) -> bool:
+    """Whether its class holds it as a static method, whose ``cls`` is a name like any other: a classifier's, say."""
+    owner: Any = sys.modules.get(getattr(function, "__module__", None) or "")
+    *folders, name = function.__qualname__.split(".")
+    for folder in folders:
+        owner = getattr(owner, "__dict__", {}).get(folder)
+    return isinstance(getattr(owner, "__dict__", {}).get(name), staticmethod)

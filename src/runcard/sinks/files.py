@@ -161,6 +161,8 @@ def read_run(folder: Path, run_id: str | None = None, *, hold: bool = False) -> 
         told -= known
         if count > known:
             losses[kind] = losses.get(kind, 0) + count - known
+    if not found:
+        losses["missing"] = losses.get("missing", 0) + 1  # its start, at least
     history = History(lambda: points(held or {writer: journal.Reading(path) for writer, path in found.items()}))
     changes: dict[str, object] = {"losses": losses, "metric_history": history, "folder": str(folder)}
     if record.status is Status.RUNNING and not _lives(record, found.values()):
@@ -169,6 +171,10 @@ def read_run(folder: Path, run_id: str | None = None, *, hold: bool = False) -> 
             record.attempts[-1]["status"] = Status.CRASHED.value
     elif record.status is Status.RUNNING:
         changes["duration_s"] = None
+    if record.started_at is None:
+        from runcard.sinks._rescue import told_beside
+
+        changes.update(told_beside(folder, record))
     return _with(record, changes)
 
 
