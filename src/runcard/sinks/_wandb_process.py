@@ -14,6 +14,7 @@ import selectors
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 START_S = 120.0  # to import wandb on a slow disk, start its service and reach its server
 ANSWER_S = 60.0
 FINISH_S = 660.0  # wandb itself gives up 60 s earlier
-_running: set[Process] = set()
-_ended: list[subprocess.Popen[bytes]] = []  # until they are reaped: a `Popen` that is dropped before warns
+_running: weakref.WeakSet[Process] = weakref.WeakSet()
+_started: list[subprocess.Popen[bytes]] = []  # until they are reaped: a `Popen` that is dropped before warns
 
 
 class ProcessEnded(StoreError):  # noqa: N818 - reads as what it says
@@ -45,20 +46,26 @@ class Process:
         """
         program = Path(__file__).with_name("_wandb_program.py")
         command = [sys.executable, "-P", "-W", "ignore", str(program)]
-        pipe = subprocess.PIPE
+        inward, self._requests = os.pipe()  # no file objects: whenever they are dropped, nobody is warned
+        self._answers, outward = os.pipe()
         try:
             self._popen: subprocess.Popen[bytes] = subprocess.Popen(
                 command,
-                stdin=pipe,
-                stdout=pipe,
+                stdin=inward,
+                stdout=outward,
                 stderr=subprocess.DEVNULL,
-                bufsize=0,
                 cwd=place.cwd,
                 env=place.variables(),
                 start_new_session=True,  # a Ctrl-C in the terminal is the user's program's, not this one's
             )
         except OSError as error:
+            self._let_go()
             raise StoreError(f"no process for wandb could be started: {describe(error)}") from None
+        finally:
+            os.close(inward)
+            os.close(outward)
+        _reap()
+        _started.append(self._popen)
         self.place = place
         self._unread = b""
         _running.add(self)
@@ -74,11 +81,10 @@ class Process:
         Raises:
             StoreError: With what wandb said; `ProcessEnded` when there is nobody left to ask.
         """
-        assert self._popen.stdin is not None
         line = memoryview(json.dumps(request).encode("utf-8", "surrogatepass") + b"\n")
         try:
             while line:
-                line = line[os.write(self._popen.stdin.fileno(), line) :]
+                line = line[os.write(self._requests, line) :]
             answer: dict[str, Any] = json.loads(self._line(time.monotonic() + seconds))
         except TimeoutError:
             self._popen.kill()
@@ -95,27 +101,23 @@ class Process:
         """Let it end: it finishes what it is about by itself."""
         _running.discard(self)
         self._let_go()
-        _ended[:] = [each for each in _ended if each.poll() is None]
-        if self._popen.poll() is None:
-            _ended.append(self._popen)
+        _reap()
 
     def forget(self) -> None:
         """In a forked child: it is the parent's."""
         self._let_go()
-        self._popen.returncode = 0
 
     def _let_go(self) -> None:
-        for pipe in (self._popen.stdin, self._popen.stdout):
-            if pipe is not None:
-                pipe.close()
+        for descriptor in (self._requests, self._answers):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._requests = self._answers = -1
 
     def _line(self, until: float) -> bytes:
-        assert self._popen.stdout is not None
-        output = self._popen.stdout.fileno()
         while b"\n" not in self._unread:
-            if not _is_readable(output, until - time.monotonic()):
+            if not _is_readable(self._answers, until - time.monotonic()):
                 raise TimeoutError
-            some = os.read(output, 1 << 16)
+            some = os.read(self._answers, 1 << 16)
             if not some:
                 raise ValueError("no more output")
             self._unread += some
@@ -123,7 +125,7 @@ class Process:
         return line
 
     def __del__(self) -> None:
-        if getattr(self, "_popen", None) is not None:
+        if getattr(self, "_answers", -1) >= 0:
             self.close()
 
 
@@ -135,23 +137,28 @@ def _is_readable(descriptor: int, seconds: float) -> bool:
         return bool(selector.select(max(0.0, seconds)))
 
 
+def _reap() -> None:
+    _started[:] = [popen for popen in _started if popen.poll() is None]
+
+
+def _disown() -> None:
+    """Let what still runs end by itself, without being waited for."""
+    for process in list(_running):
+        process.close()
+    for popen in _started:
+        popen.returncode = 0
+    _started.clear()
+
+
 def _after_fork_in_child() -> None:
     for process in list(_running):
         process.forget()
-    for popen in _ended:
-        popen.returncode = 0
     _running.clear()
-    _ended.clear()
-
-
-def _at_exit() -> None:
-    """What is still running ends by itself, and is not waited for."""
-    for process in list(_running):
-        process.close()
-    for popen in _ended:
+    for popen in _started:
         popen.returncode = 0
+    _started.clear()
 
 
-atexit.register(_at_exit)
+atexit.register(_disown)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
