@@ -112,5 +112,5 @@ def _growth(axis: Any, lines: dict[str, Growth]) -> None:
     axis.grid(visible=True, which="major", color="#e6e8eb")
     axis.set_title("runcard: how costs grow", fontsize=10)
     axis.tick_params(labelsize=8)
-    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.11), ncol=3, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from benchmarks.works import Work
 
 _SHARE = 3.0  # a subject may take so many times its equal share of what is left, since most take less
-_RESERVE_S = 20.0  # to remove what was made, and to write the table and the plot
+_RESERVE_S = 60.0  # to remove what was made, and to write the table and the plot
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Running:
     def __post_init__(self) -> None:
         """Start the clock."""
         self._begun = time.monotonic()
-        self._end = self._begun + self.minutes * 60 - _RESERVE_S
+        self._end = self._begun + self.minutes * 60 - min(_RESERVE_S, self.minutes * 6)
         self._found: dict[str, dict[str, Samples]] = {}
         self._cuts: list[str] = []
 

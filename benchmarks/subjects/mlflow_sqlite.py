@@ -19,9 +19,9 @@ class Space(Common):
         with sqlite3.connect(self.file) as database:
             for table in tables:
                 columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
-                taken = ", ".join("? || substr(run_uuid, 3)" if name == "run_uuid" else name for name in columns)
+                taken = ", ".join("? || substr(run_uuid, 4)" if name == "run_uuid" else name for name in columns)
                 database.execute(f"CREATE TEMP TABLE copied AS SELECT * FROM {table}")
                 for number in range(times):
                     copy = f"INSERT INTO {table} ({', '.join(columns)}) SELECT {taken} FROM copied"
-                    database.execute(copy, (f"{number}-",))
+                    database.execute(copy, (f"{number:03}",))
                 database.execute("DROP TABLE copied")
