@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -95,6 +96,7 @@ def tell(root: Path, experiment: str, run_id: str, metrics: Mapping[str, Any]) -
             _write(path, known)
 
 
+@lru_cache(maxsize=256)
 def _path(root: Path, experiment: str) -> Path:
     return root / FOLDER / f"{hashlib.sha256(experiment.encode('utf-8', 'replace')).hexdigest()[:24]}.json"
 
