@@ -354,6 +354,37 @@ def test_late_judgements_come_with_the_next_delivery(server, url, name, store, t
     assert seen.metrics["loss"] == 7.0
 
 
+def test_a_server_set_back_gets_again_what_it_lost(server, url, name, store):
+    """A run, or the last of its points, that a restored database no longer has is told again from the journal."""
+    r = train(name, "memory:")
+    events = events_of(r)
+    sink = mlflow.open_sink(url)
+    sink.start(store.get(r.run_id))
+    sink.extend(r.run_id, events[:2])
+    (seen,) = server.runs(name)
+    with closing(sqlite3.connect(server.folder / "mlflow.db", timeout=30)) as connection, connection:
+        for table in ("metrics", "latest_metrics", "params", "tags", "runs"):
+            connection.execute(f"DELETE FROM {table} WHERE run_uuid = ?", [seen.info["run_id"]])
+    for _ in range(2):
+        try:
+            sink.extend(r.run_id, events[2:])
+        except StoreError:
+            continue
+    sink.finish(store.get(r.run_id))
+    (new,) = server.runs(name)
+    assert new.info["run_id"] != seen.info["run_id"]
+    assert [(step, value) for step, value, _ in new.history("loss")] == [(0, 1.0), (1, 0.5), (2, 1 / 3)]
+    assert (new.info["status"], new.tags["mlflow.source.type"]) == ("FINISHED", "LOCAL")
+
+
+def test_with_no_other_sink_nothing_stays_behind(server, url, name, tmp_path):
+    """The spool is empty once MLflow has the run and its artifacts."""
+    with run("r", experiment=name, sinks=[url]) as r:
+        r.artifact_path("model.bin").write_bytes(b"weights")
+    assert server.runs(name)[0].artifacts()["model.bin"] == b"weights"
+    assert not list((tmp_path / "spool").glob("2*"))
+
+
 def test_tags_that_people_add_in_mlflow_stay(server, url, name, store):
     """A delivery takes away what it brought, not what it did not."""
     r = train(name, url, tags=["quick"])
@@ -577,6 +608,7 @@ def test_a_relative_place_stays_where_it_was_named(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ana:hunter2secret@host:5000/prefix")
     assert registry.resolve("mlflow:").url == "mlflow:http://host:5000/prefix"
     assert registry.resolve("mlflow:?diff=1")._address.diff is True
+    assert registry.resolve("mlflow:databricks").url == "mlflow:databricks"
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,8 @@ def parse(url: str) -> Address:
 
     scheme, colon, rest = text.partition(":")
     dialect = scheme.partition("+")[0]
+    if scheme == "databricks":
+        return address(text, "other")
     if not colon or len(scheme) == 1:
         return address(_absolute(text).as_uri(), "files")
     if scheme == "file":
@@ -83,7 +85,7 @@ def parse(url: str) -> Address:
         kind = "other" if _needs_plugins() else "http"
     elif dialect in _DATABASES:
         kind = "database"
-    elif text.split(":")[0] == "databricks" or _is_plugin(scheme):
+    elif _is_plugin(scheme):
         kind = "other"
     else:
         raise SettingError(f"MLflow has no store for {scheme!r}; write {EXAMPLES}")

@@ -205,7 +205,11 @@ def _error(address: str, status: int, answer: Any) -> StoreError:
         return _Duplicate(message)
     if code == "RESOURCE_DOES_NOT_EXIST":
         return Gone(f"{address}: {message}")
-    if code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE") or status in (400, 413, 422):
+    if code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "ENDPOINT_NOT_FOUND") or status in (
+        400,
+        413,
+        422,
+    ):
         return Refused(f"{address} refuses it: {message or status}")
     if answer is None:
         return StoreError(f"{address} answers ({status}), but not as an MLflow server")

@@ -10,12 +10,13 @@ import orjson
 
 from runcard._folding import rank_of
 from runcard.errors import StoreError
+from runcard.journal import Reading, writers
 from runcard.record import Status
 from runcard.sinks import _mlflow_mapping as mapping
 from runcard.sinks._mlflow_service import Batch, Found, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from runcard.events import Event
     from runcard.record import RunRecord
@@ -86,7 +87,7 @@ class OpenRun:
         shown: list[Event] = []
         tags: dict[str, str] = {}
         config: dict[str, Any] = {}
-        for event in events:
+        for event in self._without_gaps(events):
             writer, n, kind = event.get("writer"), event.get("n"), event.get("kind")
             if isinstance(writer, str) and isinstance(n, int):
                 if n <= counts.get(writer, -1):
@@ -108,6 +109,25 @@ class OpenRun:
             self._flush(counts, tags, config)
         for event in shown:
             self._show(event)
+
+    def _without_gaps(self, events: Iterable[Event]) -> Iterator[Event]:
+        """The events, and before them what MLflow should have, but has not: it was set back, or lost the run."""
+        last = dict(self.delivered)
+        for event in events:
+            writer, n = event.get("writer"), event.get("n")
+            if isinstance(writer, str) and isinstance(n, int):
+                path = self._journal(writer) if n > last.get(writer, -1) + 1 else None
+                for earlier in Reading(path) if path is not None else ():
+                    if last.get(writer, -1) < earlier["n"] < n:
+                        yield {**earlier, "writer": writer}
+                last[writer] = max(n, last.get(writer, -1))
+            yield event
+
+    def _journal(self, writer: str) -> Path | None:
+        try:
+            return writers(self._folder).get(writer) if self._folder is not None else None
+        except OSError:
+            return None  # the folder was removed: what it had is gone
 
     def end(self, record: RunRecord, parent: str | None, *, diff: bool, output: bool) -> None:
         """Put all in place as the record has it; the status comes last. Raises `StoreError`."""

@@ -64,10 +64,12 @@ class MlflowSink:
         self._service: Service | None = None
         self._beside: ClientService | None = None
         self._experiments: dict[str, str] = {}
+        self._records: dict[str, RunRecord] = {}  # what each run began with
         self._runs: dict[str, OpenRun | None] = {}  # None: it lies in MLflow's trash, where somebody put it
 
     def start(self, record: RunRecord) -> None:
         """Find the run or make it, and tell what is known of it. Raises `StoreError`."""
+        self._records[record.run_id] = record
         run = self._open(record)
         if run is not None:
             run.begin(record, self._parent(record))
@@ -79,10 +81,17 @@ class MlflowSink:
     def extend(self, run_id: str, events: Sequence[Event]) -> None:
         """Take the next events; those it has change nothing. Raises `StoreError`, `Gone` for a run it has not."""
         if run_id not in self._runs:
-            self._runs[run_id] = self._known(run_id)
+            if run_id in self._records:
+                self.start(self._records[run_id])
+            else:
+                self._runs[run_id] = self._known(run_id)
         run = self._runs[run_id]
         if run is not None:
-            run.take(events)
+            try:
+                run.take(events)
+            except Gone:  # not thrown away, but lost: it is made anew when this comes again
+                del self._runs[run_id]
+                raise
 
     def finish(self, record: RunRecord) -> None:
         """Put everything in place as the record has it. Raises `StoreError`."""
@@ -93,6 +102,7 @@ class MlflowSink:
             run.end(record, self._parent(record), diff=self._address.diff, output=self._address.output)
         if record.status is not Status.RUNNING:
             self._runs.pop(record.run_id, None)
+            self._records.pop(record.run_id, None)
 
     def probe(self) -> None:
         """Connect and see whether it may be written, leaving nothing behind. Raises `StoreError`."""
@@ -179,9 +189,11 @@ def _alone(record: RunRecord) -> Iterator[None]:
         return
     path = pending / f".{record.run_id}.mlflow"
     with locked(path, LOCK_S) as held:
-        yield
-        if held:
-            path.unlink(missing_ok=True)  # whoever waits for it makes a new one
+        try:
+            yield
+        finally:
+            if held:
+                path.unlink(missing_ok=True)  # whoever waits for it makes a new one
 
 
 def _from_history(record: RunRecord) -> Iterator[Event]:
