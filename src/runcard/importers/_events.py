@@ -92,8 +92,8 @@ class Writing:
             "schema_version": SCHEMA_VERSION,
             "run_id": run.origin.run_id,
             "attempt": 1,
-            "name": self._text(run.name),
-            "experiment": self._text(self._experiment),
+            "name": self._text(run.name) or run.origin.run_id[-8:],
+            "experiment": self._text(self._experiment) or run.origin.kind,
             "parent_id": run.parent.run_id if run.parent is not None else None,
             **config,
             "tags": [self._text(tag) for tag in run.tags],
@@ -203,7 +203,10 @@ class Writing:
             return self._reference(artifact, size)
         if artifact.content is None and lies is None and artifact.fetch is None:
             return self._reference(artifact, size)
-        os.makedirs(folder / "artifacts", mode=0o700, exist_ok=True)
+        mode = folder.stat().st_mode & 0o7777
+        if not (folder / "artifacts").exists():
+            (folder / "artifacts").mkdir()
+            (folder / "artifacts").chmod(mode)
         path = inside(folder / "artifacts", name)
         if lies is not None:
             shutil.copyfile(lies, path, follow_symlinks=False)
@@ -212,7 +215,7 @@ class Writing:
             path.write_bytes(artifact.content)
         elif artifact.fetch is not None:
             artifact.fetch(path)
-        path.chmod(0o600)
+        path.chmod(0o660 if mode & 0o020 else 0o600)
         told = describe(path, limit=_HASH_LIMIT)
         return {"path": f"artifacts/{name}", **{key: told[key] for key in _FACTS if key in told}}
 

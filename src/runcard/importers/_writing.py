@@ -16,7 +16,7 @@ from runcard import index, settings
 from runcard._selecting import select
 from runcard.errors import StoreError
 from runcard.importers._events import Writing
-from runcard.journal import Journal, encode
+from runcard.journal import Journal, encode, open_to_group
 from runcard.locks import locked
 from runcard.record import Status
 from runcard.redact import Redactor
@@ -113,7 +113,10 @@ class Target:
         writing = Writing(run, self._redactor, self._wishes)
         path = folder / "journal.jsonl"
         copy_limit = 0 if self._dry_run else self._wishes.copy_limit
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, file_mode(self._root, self._mode)), "wb") as file:
+        mode = file_mode(self._root, self._mode)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            if mode & 0o070:
+                open_to_group(file.fileno(), mode)
             events = enumerate(writing.events(folder, copy_limit))
             file.writelines(encode({"n": count, **event}) for count, event in events)
             file.flush()
