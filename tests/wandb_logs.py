@@ -44,7 +44,7 @@ class Decoded:
 
     def __init__(self, folder: Path) -> None:
         (self.path,) = folder.glob("*.wandb")
-        self.records = list(_records(self.path.read_bytes()))
+        self.records = list(records(self.path.read_bytes()))
         self.config: dict = {}
         self.summary: dict = {}
         self.rows: list[dict] = []
@@ -80,7 +80,8 @@ def only_run(home, run_id="*"):
     return Decoded(found)
 
 
-def _records(data):
+def records(data):
+    """The messages of a file, each checked."""
     assert data[:7] == b":W&B\xe1\xbe\x00"
     at, parts = 7, b""
     while at < len(data):

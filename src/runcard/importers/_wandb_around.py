@@ -21,10 +21,10 @@ _READ = frozenset(("config.yaml", "requirements.txt", "runcard.json", "wandb-met
 _OWN = "run-files"  # the type of the artifact that the sink makes of a run's files
 
 
-def surroundings(around: Message | None, folders: Sequence[Path]) -> dict[str, Any]:
+def surroundings(around: Message, folders: Sequence[Path]) -> dict[str, Any]:
     """What was noted of program, machine and code: ``os python program args executable host username commit …``."""
-    told = _from_message(around) if around is not None else _from_metadata(folders)
-    return {name: value for name, value in told.items() if value}
+    told = {**_from_metadata(folders), **_known(_from_message(around))}
+    return _known(told)
 
 
 def environment(told: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, Any]:
@@ -129,6 +129,10 @@ def _text(folders: Sequence[Path], name: str) -> str:
         except OSError:
             continue
     return ""
+
+
+def _known(told: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in told.items() if value}
 
 
 def _kept(part: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,11 @@ class Message:
     def __contains__(self, number: int) -> bool:
         return number in self._fields
 
+    def merge(self, later: Message) -> None:
+        """Take in what a later message says; of fields that hold one value, the last one counts."""
+        for number, values in later._fields.items():
+            self._fields.setdefault(number, []).extend(values)
+
     def messages(self, number: int) -> list[Message]:
         """A field of messages."""
         return [Message(value) for value in self._fields.get(number, ()) if isinstance(value, bytes)]

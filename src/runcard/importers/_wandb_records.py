@@ -31,9 +31,9 @@ class Gathered:
         exit_code: None when there is no end.
         config: As W&B has it.
         summary: As W&B has it, nested.
-        rows: The rows of the history: number, time, and the values by name.
+        rows: The rows of the history: number, time, and the values, nested.
         samples: Of the machine: time, name, value.
-        around: The message about the machine and the program.
+        around: What was said about the machine and the program; an empty message when nothing was.
         artifacts: The messages about artifacts, by name.
         folders: Where the files lay.
         left_out: What cannot be carried over.
@@ -49,7 +49,7 @@ class Gathered:
         self.summary: dict[str, Any] = {}
         self.rows: list[tuple[int, float | None, dict[str, Any]]] = []
         self.samples: list[tuple[float, str, int | float]] = []
-        self.around: Message | None = None
+        self.around = Message(b"")
         self.artifacts: dict[str, Message] = {}
         self.folders: list[Path] = []
         self.left_out: Counter[str] = Counter()
@@ -84,7 +84,7 @@ class Gathered:
             artifact = record.message(_ARTIFACT)
             self.artifacts[artifact.text(5)] = artifact
         elif _ENVIRONMENT in record:
-            self.around = record.message(_ENVIRONMENT)
+            self.around.merge(record.message(_ENVIRONMENT))
         else:
             for field, what in _COUNTED.items():
                 self.left_out[what] += field in record
@@ -104,7 +104,7 @@ class Gathered:
         values: dict[str, Any] = {}
         for item in row.messages(1):
             try:
-                values[".".join(_path(item))] = _value(item)
+                _set(values, _path(item), _value(item))
             except ValueError:
                 self.left_out["damaged records"] += 1
         step, time = values.pop("_step", None), values.pop("_timestamp", None)
@@ -129,14 +129,7 @@ class Gathered:
             except ValueError:
                 self.left_out["damaged records"] += 1
                 continue
-            *above, name = _path(item)
-            within = tree
-            for key in above:
-                inner = within.get(key)
-                if not isinstance(inner, dict):
-                    inner = within[key] = {}
-                within = inner
-            within[name] = value
+            _set(tree, _path(item), value)
         for item in change.messages(2):
             *above, name = _path(item)
             found: Any = tree
@@ -144,6 +137,16 @@ class Gathered:
                 found = found.get(key) if isinstance(found, dict) else None
             if isinstance(found, dict):
                 found.pop(name, None)
+
+
+def _set(tree: dict[str, Any], path: list[str], value: Any) -> None:
+    *above, name = path
+    for key in above:
+        inner = tree.get(key)
+        if not isinstance(inner, dict):
+            inner = tree[key] = {}
+        tree = inner
+    tree[name] = value
 
 
 def _path(item: Message) -> list[str]:

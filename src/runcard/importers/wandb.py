@@ -142,10 +142,7 @@ def _status(read: Gathered, own: Mapping[str, Any]) -> Status | None:
 def _ended_at(read: Gathered, began: float, own: Mapping[str, Any]) -> float | None:
     if read.exit_code is None:
         return None
-    lasted = own.get("duration_s")
-    if isinstance(lasted, (int, float)):
-        return began + lasted
-    return max(began + read.runtime, read.last_at)
+    return _moment(own.get("ended_at")) or max(began + read.runtime, read.last_at)
 
 
 def _points(read: Gathered, began: float, *, own: bool) -> tuple[list[Point], dict[str, int | float]]:
@@ -166,7 +163,7 @@ def _points(read: Gathered, began: float, *, own: bool) -> tuple[list[Point], di
 
 
 def _numbers(row: Mapping[str, Any], left_out: Counter[str], *, own: bool) -> Iterator[tuple[str, int | float]]:
-    for name, value in row.items():
+    for name, value in sorted(row.items()):  # wandb writes them in no order
         if own and name.endswith(_EXACT) and name.removesuffix(_EXACT) in row:
             continue
         exact = _exact(row.get(name + _EXACT)) if own else None

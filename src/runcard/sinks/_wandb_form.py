@@ -116,6 +116,7 @@ def _facts(record: RunRecord) -> dict[str, Any]:
         "experiment": record.experiment,
         "parent_id": record.parent_id,
         "started_at": record.started_at.isoformat() if record.started_at else None,
+        "ended_at": record.ended_at.isoformat() if record.ended_at else None,
         "duration_s": record.duration_s,
         "decision": record.decision,
         "decision_reason": record.decision_reason,
