@@ -28,13 +28,14 @@ def curves(rows: dict[str, dict[str, Measured]]) -> dict[str, Growth]:
         if not at or line not in found or "runcard" not in subjects:
             continue
         measured = subjects["runcard"]
-        if measured.middle is None:
-            found[line].note = f"{int(size):,}: {measured.note}"
-        else:
+        if measured.middle is not None:
             found[line].points.append((int(size), measured.middle))
+        if measured.note:
+            found[line].notes.append((int(size), measured.note))
     for each in found.values():
         each.points.sort()
-    return {key: each for key, each in found.items() if each.points or each.note}
+        each.notes.sort()
+    return {key: each for key, each in found.items() if each.points or each.notes}
 
 
 def grow_steps(subject: Subject, extent: Extent) -> Trial:
@@ -88,11 +89,15 @@ def grow_store(subject: Subject, extent: Extent) -> Trial:
 
 def grow_keys(subject: Subject, extent: Extent) -> Trial:
     """Runs whose config has many keys."""
+    from runcard import open_store
+
     found: Trial = {}
     for size in extent.sizes((1, 10, 100, 1_000, 10_000), quick=1_000):
         with _sized(subject, found, f"keys@{size}"), folder_of_its_own() as folder:
             times = subject.do("wide_runs", folder, keys=size, count=7)["times"]
-            found[f"keys@{size}"] = Samples(in_milliseconds(times))
+            kept = len(open_store(folder).runs(limit=1)[0].config)
+            note = "" if kept == size else f"of a config that is cut to {kept:,}, and marked"
+            found[f"keys@{size}"] = Samples(in_milliseconds(times), note=note)
     return found
 
 

@@ -90,7 +90,8 @@ def _bars(axis: Any, key: str, bars: list[Bar]) -> None:
         label.set_fontweight("bold" if bar.own else "normal")
     axis.set_xscale("log")
     axis.set_xlim(low, high * (high / low) ** 0.14)
-    axis.set_title(f"{ROWS[key].title.replace('`', '')}{f' ({ROWS[key].unit})' if ROWS[key].unit else ''}", fontsize=10)
+    unit = f" ({ROWS[key].unit})" if ROWS[key].unit else ""
+    axis.set_title(ROWS[key].title.replace("`", "") + unit, fontsize=10, loc="right")
     axis.tick_params(labelsize=8)
     axis.tick_params(axis="x", which="minor", labelbottom=False)
     axis.spines[["top", "right"]].set_visible(False)

@@ -110,7 +110,8 @@ def _growth(lines: dict[str, Growth]) -> list[str]:
     found = ["| | sizes and costs | slope | last | goal | |", "|---|---|---|---|---|---|"]
     for each in lines.values():
         points = ", ".join(f"{size:,}: {number(cost)}" for size, cost in each.points)
-        said = "; ".join(part for part in (points, _cell(each.note)) if part)
+        notes = (f"{size:,}: {_cell(note)}" for size, note in each.notes)
+        said = "; ".join(part for part in (points, *notes) if part)
         goal = "flat" if each.goal == FLAT else "≤ linear"
         cells = (f"{each.title}, {each.unit}", said, _slope(each.slope), _slope(each.last), goal, verdict(each))
         found.append(f"| {' | '.join(cells)} |")

@@ -99,14 +99,14 @@ class Growth:
         unit: Of the costs.
         goal: The slope it may have: `LINEAR`, or `FLAT`.
         points: Sizes and costs.
-        note: Why a size is missing.
+        notes: By size, why it is missing, or what its cost alone does not say.
     """
 
     title: str
     unit: str
     goal: float = LINEAR
     points: list[tuple[int, float]] = field(default_factory=list)
-    note: str = ""
+    notes: list[tuple[int, str]] = field(default_factory=list)
 
     @property
     def slope(self) -> float:

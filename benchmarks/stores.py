@@ -62,7 +62,7 @@ def make_repository(root: Path, *, files: int, until: float | None = None) -> Pa
     for number in _in_time(range(files), until, "files"):
         folder = root / f"part{number // 50}"
         folder.mkdir(exist_ok=True)
-        (folder / f"module{number}.py").write_text(f"VALUE = {number}\n" * 20)
+        (folder / f"module{number}.py").write_text(f"VALUE = {number % 1_000}\n" * 20)
     for command in (
         ["init", "-q"],
         ["add", "-A"],

@@ -120,7 +120,7 @@ def long_run(space, folder, *, sizes, seconds):
         began, done = _now(), 0
         for size in sizes:
             half = size // 2
-            many = max(10, half // 1_000)
+            many = min(50, max(10, half // 5))  # a batch is shorter than a slice of time: few are interrupted
             times = []
             while done < size and _now() - began < seconds:
                 batch = min(many, size - done)
