@@ -173,7 +173,7 @@ def _shortened(value: Any, length: int) -> Any:
 
 def _happenings(record: RunRecord, start_ns: int, end_ns: int, limits: Limits) -> Iterator[Happening]:
     """Exceptions first, then judgements, artifacts and inputs: the last ones are dropped where there are too many."""
-    for number, (how, error) in enumerate(_errors(record.error)):
+    for how, error in _errors(record.error):
         told = {
             "exception.type": error.get("type"),
             "exception.message": _shortened(error.get("message"), limits.length),
@@ -181,8 +181,7 @@ def _happenings(record: RunRecord, start_ns: int, end_ns: int, limits: Limits) -
             "runcard.exception.how": how,
             "runcard.exception.notes": error.get("notes") or None,
         }
-        if number < 16:
-            yield Happening("exception", end_ns, _there(told))
+        yield Happening("exception", end_ns, _there(told))
     for judged in record.decisions:
         told = {"runcard.decision": judged.get("decision"), "runcard.decision_reason": judged.get("reason")}
         yield Happening("runcard.decision", _between(judged.get("at"), start_ns, None) or end_ns, _there(told))
