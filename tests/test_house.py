@@ -59,6 +59,8 @@ HEAVY = {
     "git": {"capture.git_program"},
     "sqlalchemy": {"sinks._sql_engine"},
     "fsspec": {"sinks.objectstore"},
+    "opentelemetry": {"sinks._otlp_messages"},
+    "grpc": {"sinks._otlp_send"},
     "psutil": {"capture.resources", "identity"},  # identity lies below capture, and asks it where there is no /proc
     "pandas": {"_frames"},
     "polars": {"_frames"},
