@@ -313,13 +313,16 @@ def test_nothing_to_import_is_said(tmp_path):
     assert (missing.exit_code, "there is nothing at" in missing.stderr) == (2, True)
     url = call("import", "http://ana:hunter2@localhost:5000")
     assert (url.exit_code, "write mlflow:http://localhost:5000" in url.stderr) == (2, True)
-    assert call("import", tmp_path / "mlruns", "--copy-limit", "much").exit_code == 2
+    for wrong in (["--copy-limit", "much"], ["--where", "metrics.loss <"], ["another/folder"]):
+        refused = call("import", tmp_path / "mlruns", *wrong)
+        assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1), wrong
+    assert call("import", "mlflow", tmp_path / "mlruns").exit_code == 1
 
 
 def test_the_kind_is_told_by_what_lies_there(tmp_path):
     """Folders and files of each; what is none of them is refused with what is looked for."""
     for name, kind in (
-        ("a/7/meta.yaml", "mlflow"),
+        ("a/7/meta.yaml", "mlflow"),  # an empty one: damaged
         ("b/offline-run-20261123_101112-x/run-x.wandb", "wandb"),
         ("c/train/events.out.tfevents.1.node", "tensorboard"),
     ):
@@ -328,6 +331,11 @@ def test_the_kind_is_told_by_what_lies_there(tmp_path):
         assert kind_of(str(tmp_path / name[0])) == kind
     assert kind_of("wandb:x") == "wandb"
     assert kind_of(str(tmp_path / "b/offline-run-20261123_101112-x/run-x.wandb")) == "wandb"
+    (tmp_path / "b" / "offline-run-20261123_101112-x" / "files").mkdir()
+    (tmp_path / "b" / "offline-run-20261123_101112-x" / "files" / "events.out.tfevents.1.node").touch()  # its copy
+    assert kind_of(str(tmp_path / "b")) == "wandb"
+    with pytest.raises(SettingError, match="holds runs of tensorboard and wandb; --format says which"):
+        kind_of(str(tmp_path))
     (tmp_path / "d").mkdir()
     with pytest.raises(SettingError, match=re.escape("neither MLflow's (mlruns/, mlflow.db)")):
         kind_of(str(tmp_path / "d"))

@@ -26,7 +26,7 @@ Examples:
   runcard import mlflow.db                        MLflow's SQLite file
   runcard import mlflow:http://localhost:5000     an MLflow server
   runcard import wandb                            W&B's folder, offline runs too
-  runcard import runs/                            TensorBoard's event files
+  runcard import tensorboard runs/                TensorBoard's event files
   runcard import mlruns --dry-run                 what would come
 
 \b
@@ -36,7 +36,7 @@ the end and in each record's `losses`; docs/import.md has it kind by kind.
 \b
 Exit codes: 0 done, 1 no runs were found, 2 a run could not be imported.""",
 )
-@click.argument("source", metavar="PATH_OR_URL")
+@click.argument("words", metavar="[KIND] PATH_OR_URL", nargs=-1, required=True)
 @click.option("--into", metavar="STORE", help="A folder or a store's URL; default: --store, else the setting.")
 @click.option(
     "--format",
@@ -62,7 +62,7 @@ Exit codes: 0 done, 1 no runs were found, 2 a run could not be imported.""",
 def import_command(
     ctx: click.Context,
     /,
-    source: str,
+    words: tuple[str, ...],
     into: str | None,
     kind: str | None,
     *,
@@ -73,8 +73,12 @@ def import_command(
 ) -> None:
     """Make records from the runs of MLflow, W&B or TensorBoard."""
     from runcard import settings
-    from runcard.importers import Wishes, import_runs
+    from runcard.importers import KINDS, Wishes, import_runs
 
+    *said, source = words
+    if said and (len(said) > 1 or said[0] not in KINDS or kind not in (None, said[0])):
+        raise click.UsageError(f"one place is imported from at a time, not {len(words)}", ctx)
+    kind = said[0] if said else kind
     target = into or (ctx.obj or {}).get("store") or settings.store_root(settings.current())
     limit = None if copy_limit == "none" else parse_size(copy_limit)
     wishes = Wishes(copy_limit=limit, **chosen)

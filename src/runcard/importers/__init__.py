@@ -19,8 +19,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runcard.errors import SettingError, StoreError, describe
+from runcard.errors import StoreError, describe
 from runcard.identity import is_run_id
+from runcard.importers._kinds import KINDS, is_named, kind_of
 from runcard.record import Point, Status
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "Artifact", "Aside", "Damaged", "Imported", "Origin", "Report", "git", "import_runs", "kind_of"]
 
-KINDS = ("mlflow", "wandb", "tensorboard")
 COPY_LIMIT = 100_000_000  # bytes; a larger artifact is referenced where it lies
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 _LAST_SECOND = 253_402_300_799.0  # of the year 9999
@@ -215,7 +215,7 @@ def import_runs(
 
     kind = kind or kind_of(source)
     reader = import_module(f"runcard.importers.{kind}")
-    found: Iterator[Imported | Damaged | Aside] = reader.runs(source.partition(":")[2] if _is_named(source) else source)
+    found: Iterator[Imported | Damaged | Aside] = reader.runs(source.partition(":")[2] if is_named(source) else source)
     report = Report()
     with tempfile.TemporaryDirectory(prefix="runcard-import-") as staging:
         target = Target(into, Path(staging), wishes or Wishes(), dry_run=dry_run)
@@ -228,42 +228,6 @@ def import_runs(
                 _take(each, target, report)
         report.problems += target.deliver()
     return report
-
-
-def kind_of(source: str) -> str:
-    """Which of `KINDS` lies there: ``mlflow:…`` and its like say it, else the files do.
-
-    Raises:
-        SettingError: When it is none, or nothing is there.
-    """
-    if _is_named(source):
-        return source.partition(":")[0]
-    if "://" in source:
-        raise SettingError(f"{source.partition('://')[0]}://… says not what it is; write mlflow:{_bare(source)}")
-    path = Path(source).expanduser()
-    if not path.exists():
-        raise SettingError(f"there is nothing at {source}; name a folder such as mlruns, wandb or runs")
-    if path.is_file():
-        if path.suffix == ".wandb":
-            return "wandb"
-        if ".tfevents." in path.name:
-            return "tensorboard"
-        if path.read_bytes()[:16] == b"SQLite format 3\0":
-            return "mlflow"
-    elif any(next(path.glob(pattern), None) for pattern in ("meta.yaml", "*/meta.yaml", "*/*/artifacts")):
-        return "mlflow"  # the last, without the others, is what a database leaves beside it: its reader says so
-    else:
-        for _, _, names in os.walk(path):
-            if any(name.endswith(".wandb") for name in names):
-                return "wandb"
-            if any(".tfevents." in name for name in names):
-                return "tensorboard"
-        if (path / "mlflow.db").is_file() or any(path.glob("mlruns/*/meta.yaml")):
-            return "mlflow"
-    raise SettingError(
-        f"{source} holds no runs that are known: neither MLflow's (mlruns/, mlflow.db), nor W&B's (run-*.wandb), "
-        "nor TensorBoard's (events.out.tfevents.*); --format says which it is"
-    )
 
 
 def git(
@@ -312,14 +276,3 @@ def _take(run: Imported, target: Any, report: Report) -> None:
         report.brought_up_to_date.append(run_id)
     else:
         report.passed_over[outcome] += 1
-
-
-def _is_named(source: str) -> bool:
-    name, colon, _ = source.partition(":")
-    return bool(colon) and name in KINDS
-
-
-def _bare(url: str) -> str:
-    from runcard.sinks.registry import without_credentials
-
-    return without_credentials(url)

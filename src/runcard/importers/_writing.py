@@ -40,6 +40,7 @@ class Target:
             SettingError: When the URL is not accepted; `StoreError` when it cannot be written.
         """
         source = open_store(into)._source  # noqa: SLF001 - the store's own reader is what a copy compares with
+        select([], where=wishes.where)  # an expression that is none is said at once
         self._wishes = wishes
         self._dry_run = dry_run
         self._url = None if isinstance(source, FilesSource) else os.fspath(into)
