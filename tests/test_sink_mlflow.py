@@ -26,6 +26,8 @@ from runcard.errors import MissingExtra, SettingError, StoreError
 from runcard.journal import Reading
 from runcard.record import History, Point, Status
 from runcard.sinks import _mlflow_mapping, _mlflow_rest, mlflow, registry
+from runcard.sinks._mlflow_run import OpenRun
+from runcard.sinks._mlflow_service import Found, Refused
 
 
 @pytest.fixture(scope="session")
@@ -758,3 +760,50 @@ def test_many_changed_names_are_told_in_several_tags():
     assert len(told) > 1
     assert max(len(value) for value in told.values()) <= 5_000
     assert [_mlflow_mapping.Keys("params", found, told).of(name) for name in names] == found
+
+
+class Kept:
+    """A service that keeps what it is asked to log."""
+
+    def __init__(self):
+        self.batches = []
+
+    def log(self, run, batch, *, again):
+        self.batches.append((batch, again))
+
+
+def test_what_was_delivered_is_not_sent_again():
+    """An event that MLflow has, by its writer and number, makes no call; after a failure doubt is passed on."""
+    service = Kept()
+    given = OpenRun(service, Found("1", "1"), known=False, folder=None)
+    events = [
+        {"writer": "journal", "n": n, "kind": "log", "t": 1.0, "step": n, "metrics": {"loss": 1.0}} for n in range(3)
+    ]
+    given.take(events)
+    given.take(events)
+    ((batch, again),) = service.batches
+    assert (len(batch.metrics), dict(batch.tags), again) == (3, {"runcard.delivered": '{"journal":2}'}, False)
+    taken_over = OpenRun(service, Found("1", "1", tags=dict(batch.tags)), known=True, folder=None)
+    taken_over.take([*events, {**events[0], "n": 3}])
+    batch, again = service.batches[-1]
+    assert (len(batch.metrics), again) == (1, True)
+
+
+def test_a_run_in_the_trash_is_not_argued_with():
+    """A refusal because somebody deleted the run ends all calls, instead of looking for what was refused."""
+
+    class Closed(Kept):
+        def log(self, run, batch, *, again):
+            super().log(run, batch, again=again)
+            raise Refused("must be in the 'active' state")
+
+        def find(self, experiments, run_id):
+            return Found("1", "1", deleted=True)
+
+    service = Closed()
+    given = OpenRun(service, Found("1", "1"), known=False, folder=None)
+    metrics = {f"m{number}": 1.0 for number in range(64)}
+    given.take([{"writer": "journal", "n": 0, "kind": "log", "t": 1.0, "step": 0, "metrics": metrics}])
+    given.take([{"writer": "journal", "n": 1, "kind": "log", "t": 1.0, "step": 1, "metrics": metrics}])
+    assert given.deleted
+    assert len(service.batches) == 1

@@ -83,6 +83,8 @@ class OpenRun:
 
     def take(self, events: Iterable[Event]) -> None:
         """Add what events bring, in calls as large as MLflow allows. Raises `StoreError`."""
+        if self.deleted:
+            return
         counts = dict(self.delivered)
         shown: list[Event] = []
         tags: dict[str, str] = {}
