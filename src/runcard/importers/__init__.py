@@ -10,7 +10,6 @@ A run's id follows from its `Origin`, so a second import makes nothing twice, an
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 import time
 from collections import Counter
@@ -25,6 +24,7 @@ from runcard.importers._kinds import KINDS, is_named, kind_of
 from runcard.record import Point, Status
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     Progress = Callable[[Iterable[Any]], Iterable[Any]]
