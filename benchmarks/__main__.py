@@ -7,6 +7,7 @@ to ``docs/``. ``--quick`` measures runcard alone in two minutes and writes nothi
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from benchmarks.works import WORKS, Work
 
 _EVERY = (*WORKS, *GROWTHS)
 _MINUTES = {True: 2.0, False: 30.0}
+_SIDES = 2.5  # a comparison measures two revisions, and each of them oftener
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.compare:
         from benchmarks.compare import compare
 
-        return compare(options.compare, works, minutes=2 * minutes)
+        return compare(options.compare, works, minutes=_SIDES * minutes)
     wanted = [*PEERS] if options.peers is None else [name for name in options.peers.split(",") if name]
     peers = [] if options.quick and options.peers is None else prepare(wanted, Path(options.venvs).expanduser())
     folder = Path(options.write) if options.write else None if options.quick or options.only else ROOT / "docs"
@@ -44,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         extent=Extent(options.quick, options.limit),
         minutes=minutes,
         rounds=options.rounds,
-        command=" ".join(["python -m benchmarks", *(arguments if arguments is not None else sys.argv[1:])]),
+        command=_command(sys.argv[1:] if arguments is None else arguments),
     )
     try:
         for work in works:
@@ -77,6 +79,18 @@ def _chosen(only: str | None) -> list[Work]:
     if unknown:
         sys.exit(f"no such work: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
     return [work for work in _EVERY if work.key in names or ("growth" in names and work in GROWTHS)]
+
+
+def _command(arguments: list[str]) -> str:
+    """What was typed, without the folders of this machine, which change nothing that is measured."""
+    words = iter(["python -m benchmarks", *arguments])
+    kept = []
+    for word in words:
+        if word in ("--write", "--venvs"):
+            next(words, None)
+        elif not word.startswith(("--write=", "--venvs=")):
+            kept.append(shlex.quote(word) if word in arguments else word)
+    return " ".join(kept)
 
 
 def _options() -> argparse.ArgumentParser:

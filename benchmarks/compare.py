@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from benchmarks.works import Work
 
 _SLOWER = 1.10  # beyond it, and beyond the spread, a row is marked
-_DOUBTFUL, _ENOUGH = 1.5, 5  # a row of fewer samples than these has to differ by more,
+_DOUBTFUL, _ENOUGH = 1.5, 5  # a row of fewer samples than these, or of one process, has to differ by more,
 _CERTAIN = ("lost", "lost100", "journal", "disk", "missing")  # unless it does not depend on the machine
 _ROUNDS = 2  # times the quick mode's, since two numbers are compared
 _SAME = ("install",)  # in the same environment
@@ -69,7 +69,8 @@ def table(session: Session, base: str) -> int:
             print(f"{title(key):66.66} {_cell(before):>12} {_cell(now):>12} {note:.80}")
             continue
         ratio = now.middle / before.middle if before.middle else 1.0 + now.middle
-        beyond = _SLOWER if min(before.count, now.count) >= _ENOUGH or key in _CERTAIN else _DOUBTFUL
+        sure = key in _CERTAIN or (min(before.count, now.count) >= _ENOUGH and "@" not in key)
+        beyond = _SLOWER if sure else _DOUBTFUL
         mark = ""
         if ratio > beyond and (now.low or 0.0) >= before.middle:
             mark, slower = " slower", 1

@@ -45,7 +45,7 @@ class Running:
 
     def __post_init__(self) -> None:
         """Start the clock."""
-        self._begun = time.monotonic()
+        self._begun = self._planned = time.monotonic()
         self._end = self._begun + self.minutes * 60 - min(_RESERVE_S, self.minutes * 6)
         self._found: dict[str, dict[str, Samples]] = {}
         self._cuts: list[str] = []
@@ -57,7 +57,8 @@ class Running:
             work.rounds[self.extent.quick] if self.rounds is None else min(self.rounds, work.rounds[self.extent.quick])
         )
         begun = time.monotonic()
-        until = min(begun + work.budget_s, self._end)
+        self._planned += work.budget_s
+        until = min(max(begun + work.budget_s, self._planned), self._end)  # what earlier works left over is ours
         longest = 0.0
         for number in range(times):
             start = time.monotonic()

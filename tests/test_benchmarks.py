@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks import compare, growth, terminal, works
-from benchmarks.__main__ import main
+from benchmarks.__main__ import _command, main
 from benchmarks.growth import GROWTHS
 from benchmarks.harness import ROOT, Extent, OutOfTimeError, Subject, WorkFailedError, bytes_below
 from benchmarks.plot import draw
@@ -255,6 +255,16 @@ def test_a_session_ends_in_its_time():
     assert over.told().rows["memory"]["runcard"].note == "steps: cut after 0 s"
 
 
+def test_time_that_is_left_over_is_for_the_next_work():
+    """A work may take what those before it did not need, and no more than that."""
+    taken = []
+    running = Running([OWN], Extent(), 30, say=lambda _: None)
+    start = time.monotonic()
+    for key, budget in (("import", 100), ("empty", 10)):
+        running.measure(Work(key, lambda subject, _: taken.append(subject.until - start) or {}, (1, 1), budget, (key,)))
+    assert taken == [pytest.approx(100, abs=1), pytest.approx(110, abs=1)]
+
+
 def test_a_process_that_is_cut_is_ended_with_what_it_started(tmp_path):
     """Nothing of a piece of work goes on after its time."""
     text = "import os, time; open('pid', 'w').write(str(os.fork() or os.getpid())); time.sleep(60)"
@@ -335,6 +345,12 @@ def test_the_command_line_measures_and_prints(tmp_path):
     wrong = subprocess.run([*command, "speed"], capture_output=True, text=True, check=False)
     assert wrong.returncode == 1
     assert "no such work: speed; there are bytes, " in wrong.stderr
+
+
+def test_the_command_kept_names_no_folder():
+    """What was typed stands in the page; where it was written to, and where the peers lie, does not."""
+    typed = ["--rounds", "1", "--write", "/a/b", "--venvs=/c", "--peers", ""]
+    assert _command(typed) == "python -m benchmarks --rounds 1 --peers ''"
 
 
 def test_every_row_belongs_to_a_work():
