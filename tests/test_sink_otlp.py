@@ -625,6 +625,12 @@ def test_where_it_goes_follows_from_url_and_variables(url, variables, target, se
     assert (endpoint.target, endpoint.secure) == (target, secure)
 
 
+def test_signals_are_chosen_in_the_url():
+    """Several go with a plus, since a comma parts the sinks of a setting."""
+    assert list(read("otlp:http://h?signals=traces+logs", {}).endpoints) == ["traces", "logs"]
+    assert list(read("otlp:", {}).endpoints) == ["traces", "metrics", "logs"]
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("", 10), ("10", 10), ("2500", 2.5), ("600000", 60)])
 def test_a_timeout_is_milliseconds_or_plainly_seconds(text, seconds):
     """The timeout is in milliseconds, one below 300 in the seconds of the Python SDK, and never above a minute."""
@@ -1136,13 +1142,14 @@ def test_no_span_ends_before_it_began(receiver):
     assert lengths == [2_500_000_000, 3_000_000_000]
 
 
-def test_no_proxy_stands_between_a_program_and_its_own_machine(receiver, monkeypatch):
+def test_no_proxy_stands_between_a_program_and_its_own_machine(either, monkeypatch):
     """A receiver on the loopback is reached though a proxy is set for everything."""
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "grpc_proxy", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    monkeypatch.delenv("no_proxy", raising=False)
-    otlp.open_sink(receiver.url).probe()
-    assert len(receiver.requests) == 3
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    otlp.open_sink(either.url).probe()
+    assert len(either.requests) == 3
 
 
 def test_what_a_receiver_says_is_shown_short_and_without_secrets(either):

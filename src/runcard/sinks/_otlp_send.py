@@ -150,7 +150,12 @@ def _is_loopback(url: str) -> bool:
 
 
 def _channel(grpc: Any, endpoint: Endpoint) -> Any:
-    options = [("grpc.primary_user_agent", _AGENT), ("grpc.use_local_subchannel_pool", 1)]
+    proxies = 0 if _is_loopback(f"//{endpoint.target}") else 1
+    options = [
+        ("grpc.primary_user_agent", _AGENT),
+        ("grpc.use_local_subchannel_pool", 1),  # shared ones would keep to the waits of a channel that failed
+        ("grpc.enable_http_proxy", proxies),
+    ]
     if not endpoint.secure:
         return grpc.insecure_channel(endpoint.target, options=options)
     files = (endpoint.certificate, endpoint.client_key, endpoint.client_certificate)
