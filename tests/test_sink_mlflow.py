@@ -198,6 +198,19 @@ def test_all_runs_may_go_into_one_experiment(server, url, name):
     assert [seen.info["run_name"] for seen in server.runs(name)] == ["outer", "fold"]
     (fold,) = server.runs(name, "attributes.run_name = 'fold'")
     assert fold.tags["runcard.experiment"].endswith("/fold")
+    assert mlflow.open_sink(f"{url}?experiment={name}&diff=1").url == f"{url}?experiment={name}"
+
+
+def test_an_experiment_may_be_renamed_in_mlflow(server, url, name, store):
+    """A run that was there before is found under the new name."""
+    r = train(name, url)
+    (seen,) = server.runs(name)
+    server.ask("experiments/update", experiment_id=seen.info["experiment_id"], new_name=f"{name}-new")
+    sink = mlflow.open_sink(url)
+    sink.start(store.get(r.run_id))
+    sink.finish(store.get(r.run_id))
+    assert [each.info["run_id"] for each in server.runs(f"{name}-new")] == [seen.info["run_id"]]
+    assert server.runs(name) == []
 
 
 def test_a_parent_of_another_process_is_found(server, url, name, store):
@@ -654,6 +667,7 @@ def test_a_server_that_is_not_there_costs_no_run(name, tmp_path):
     sink = mlflow.open_sink(url)
     with pytest.raises(StoreError, match=r"(?i)refused") as caught:
         sink.probe()
+    assert "HTTPConnection" not in str(caught.value)
     assert "hunter2secret" not in f"{said[0].message}{caught.value}{sink!r}{sink.url}"
     assert caught.value.__cause__ is None
     for path in tmp_path.rglob("*"):

@@ -39,8 +39,10 @@ class Address(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The address without credentials."""
-        return without_credentials(f"mlflow:{self.uri}")
+        """The address without credentials, with the one experiment: another one is another place."""
+        mark = "&" if "?" in self.uri else "?"
+        which = f"{mark}{urlencode({'experiment': self.experiment})}" if self.experiment else ""
+        return without_credentials(f"mlflow:{self.uri}{which}")
 
 
 def parse(url: str) -> Address:

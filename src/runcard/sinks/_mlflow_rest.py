@@ -9,6 +9,7 @@ from __future__ import annotations
 import configparser
 import math
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -250,7 +251,7 @@ def _reason(error: Exception) -> str:
         cause = cause.args[0]
     reason = getattr(cause, "reason", None)
     text = str(reason if reason is not None else cause)
-    return text.rpartition(">: ")[2] or type(error).__name__
+    return re.sub(r"^<?HTTPS?Connection\S*( object at \w+|\(.*?\))?>?: ", "", text) or type(error).__name__
 
 
 def _verify() -> bool | str:

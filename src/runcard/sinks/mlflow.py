@@ -137,6 +137,8 @@ class MlflowSink:
             with _alone(record):
                 experiment = self._experiment(name)
                 found = self._asked.find([experiment], record.run_id)
+                if found is None and (record.status is not Status.RUNNING or len(record.attempts) > 1):
+                    found = self._anywhere(record.run_id)  # it was here before: the experiment may have been renamed
                 known = found is not None
                 if found is None:
                     started = mapping.milliseconds(record.started_at)
