@@ -208,9 +208,9 @@ def test_the_tables_move_with_the_version(monkeypatch, database):
     )
     sql.open_sink(database).touch(r.run_id)
     assert ask(database, "SELECT run_id, colour FROM runcard_runs") == [(r.run_id, None)]
-    assert ask(database, "SELECT version FROM runcard_schema") == [(2,)]
+    assert ask(database, "SELECT version FROM runcard_schema") == [(3,)]
     monkeypatch.undo()
-    with pytest.raises(StoreError, match=r"version 2, this runcard knows 1: pip install -U runcard"):
+    with pytest.raises(StoreError, match=r"version 3, this runcard knows 2: pip install -U runcard"):
         sql.open_sink(database).touch(r.run_id)
 
 

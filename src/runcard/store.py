@@ -102,6 +102,9 @@ class Store:
         """
         index = self._index
         if index is None:
+            found = self._own("listing", where, experiment, status, sort, limit)
+            if found is not None:
+                return found
             records = self._newest_first()
             return Runs(select(records, where=where, experiment=experiment, status=status, sort=sort, limit=limit))
         return Runs(self._listed(listing, index, where, experiment, status, sort, limit))
@@ -133,6 +136,10 @@ class Store:
         """
         index = self._index
         if index is None:
+            conditions: dict[str, Any] = {"where": where, "experiment": experiment, "status": status, "limit": limit}
+            found = self._own("ranking", metric, direction, at=at, **conditions)
+            if found is not None:
+                return found
             records = select(self._newest_first(), where=where, experiment=experiment, status=status)
             return Runs(rank(records, metric, direction, at=at)[:limit])
         return Runs(
@@ -145,6 +152,12 @@ class Store:
     def _index(self) -> Index | None:
         """The index of a files store; other sources are asked for all they have."""
         return self._source.index if isinstance(self._source, FilesSource) else None
+
+    def _own(self, method: str, /, *arguments: Any, **options: Any) -> Runs | None:
+        """The answer of a source that lists by itself; None when it does not, or not this time."""
+        ask = getattr(self._source, method, None)
+        found = ask(*arguments, **options) if callable(ask) else None
+        return None if found is None else Runs(found)
 
     def _listed(self, ask: Callable[..., list[RunRecord]], /, *arguments: Any, **options: Any) -> list[RunRecord]:
         try:

@@ -5,19 +5,23 @@ from it and are for people to query. Names, paths and tags are cut at 500 charac
 does not take, is U+FFFD; the event and the record's JSON have them whole. A number that a double cannot hold stands
 in ``exact`` as text: ``nan`` on SQLite, and integers beyond 2^53.
 
+``runcard_listing`` and ``runcard_lean`` are what listings read: narrow rows to filter and sort by, and the part of a
+record that listings show, as JSON. ``runcard_inexact`` names the fields, settings and metrics that somewhere hold what
+the tables cannot tell exactly, so that they are compared in Python.
+
 A change to the tables is a new entry in `MIGRATIONS`; one that was released is never edited.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from runcard.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Execute = Callable[..., Any]
+    from runcard.sinks._sql_engine import Transaction
 
 LABEL_LIMIT = 500  # characters of an indexed text: PostgreSQL's index rows hold 2,704 bytes
 
@@ -53,17 +57,41 @@ CREATE TABLE runcard_points (
     value DOUBLE PRECISION, exact TEXT, time DOUBLE PRECISION, PRIMARY KEY (run_id, name, writer, n));
 """
 
-MIGRATIONS = [_FIRST]
+_SECOND = """
+CREATE TABLE runcard_listing (
+    run_id TEXT PRIMARY KEY, began BIGINT NOT NULL, status TEXT NOT NULL, experiment TEXT, name TEXT, parent_id TEXT,
+    duration_s DOUBLE PRECISION, decision TEXT, is_best BOOLEAN, user_name TEXT, host TEXT, objective TEXT,
+    direction TEXT, config_hash TEXT);
+CREATE INDEX runcard_listing_began ON runcard_listing (began, run_id, status);
+CREATE INDEX runcard_listing_experiment ON runcard_listing (experiment, began, run_id, status);
+CREATE INDEX runcard_listing_name ON runcard_listing (name);
+CREATE INDEX runcard_listing_running ON runcard_listing (run_id, began) WHERE status = 'running';
+CREATE TABLE runcard_lean (run_id TEXT PRIMARY KEY, fields TEXT NOT NULL);
+CREATE TABLE runcard_inexact (field TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (field, name));
+ALTER TABLE runcard_config ADD COLUMN kind TEXT;
+DROP INDEX runcard_config_path;
+CREATE INDEX runcard_config_path ON runcard_config (path, number, kind, run_id);
+DROP INDEX runcard_metrics_name;
+CREATE INDEX runcard_metrics_name ON runcard_metrics (name, last, exact, run_id)
+"""
+
+
+def _second(transaction: Transaction) -> None:
+    """Make what listings read, and fill it from the records that are there."""
+    from runcard.sinks._sql_records import write_again
+
+    _execute(transaction, _SECOND)
+    write_again(transaction)
+
+
+MIGRATIONS: list[str | Callable[[Transaction], None]] = [_FIRST, _second]
 """What leads from one version to the next; a database's version is how many of them it has had."""
 
 _VERSION = "CREATE TABLE IF NOT EXISTS runcard_schema (version BIGINT NOT NULL, store_id TEXT NOT NULL)"
 
 
-def migrate(execute: Execute) -> str:
+def migrate(transaction: Transaction) -> str:
     """Bring the tables up to this version, within one transaction that nobody else migrates in.
-
-    Args:
-        execute: Runs one statement with parameters by name, and gives its rows.
 
     Returns:
         The database's own id.
@@ -73,19 +101,31 @@ def migrate(execute: Execute) -> str:
     """
     import secrets
 
-    execute(_VERSION)
-    rows = execute("SELECT version, store_id FROM runcard_schema")
+    transaction.run(_VERSION)
+    rows = transaction.run("SELECT version, store_id FROM runcard_schema")
     version, store_id = rows[0] if rows else (0, secrets.token_hex(4))
     if version > len(MIGRATIONS):
         raise StoreError(
             f"its tables are of version {version}, this runcard knows {len(MIGRATIONS)}: pip install -U runcard"
         )
     if not rows:
-        execute("INSERT INTO runcard_schema (version, store_id) VALUES (0, :store_id)", store_id=store_id)
+        transaction.run("INSERT INTO runcard_schema (version, store_id) VALUES (0, :store_id)", store_id=store_id)
     if version < len(MIGRATIONS):
         for migration in MIGRATIONS[version:]:
-            for statement in migration.split(";"):
-                if statement.strip():
-                    execute(statement)
-        execute("UPDATE runcard_schema SET version = :version", version=len(MIGRATIONS))
+            if isinstance(migration, str):
+                _execute(transaction, migration)
+            else:
+                migration(transaction)
+        transaction.run("UPDATE runcard_schema SET version = :version", version=len(MIGRATIONS))
     return str(store_id)
+
+
+def is_current(transaction: Transaction) -> bool:
+    """Whether the tables are of this version; an older one is moved by the next write, not by a reader."""
+    return bool(transaction.run("SELECT 1 FROM runcard_schema WHERE version = :version", version=len(MIGRATIONS)))
+
+
+def _execute(transaction: Transaction, statements: str) -> None:
+    for statement in statements.split(";"):
+        if statement.strip():
+            transaction.run(statement)

@@ -15,12 +15,14 @@ from runcard._folding import points
 from runcard.errors import MissingExtra, RunNotFound, SettingError, StoreError
 from runcard.identity import is_alive
 from runcard.record import History, RunRecord, Status, fold
-from runcard.sinks._sql_rows import from_history, insert_events, lock_run, read_journals, seen, write_record
+from runcard.sinks._sql_records import write_records
+from runcard.sinks._sql_rows import from_history, insert_events, lock_run, read_journals, seen
 from runcard.sinks.registry import without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Sequence
 
+    from runcard._ranking import At
     from runcard.events import Event
     from runcard.sinks._sql_engine import Database, Transaction
 
@@ -131,6 +133,45 @@ class SqlSink:
         )
         return [self._from_row(*row) for row in rows]
 
+    def listing(
+        self,
+        where: str | Callable[[RunRecord], bool] | None = None,
+        experiment: str | None = None,
+        status: str | Collection[str] | None = None,
+        sort: str | Collection[str] | None = None,
+        limit: int | None = None,
+    ) -> list[RunRecord] | None:
+        """The same as `runcard.query.select` over all records, sooner; None when it cannot be had so.
+
+        Raises:
+            QueryError: When an expression, a key, a status or the limit cannot be understood.
+            StoreError: When the database cannot be read.
+        """
+        from runcard.sinks._sql_listing import Listing, Question
+
+        return Listing(self._database, self.record).runs(Question(where, experiment, status), sort, limit)
+
+    def ranking(
+        self,
+        metric: str,
+        direction: str,
+        *,
+        at: At = "last",
+        where: str | Callable[[RunRecord], bool] | None = None,
+        experiment: str | None = None,
+        status: str | Collection[str] | None = None,
+        limit: int | None = None,
+    ) -> list[RunRecord] | None:
+        """The same as `runcard.query.rank` over all records, sooner; None when it cannot be had so.
+
+        Raises:
+            SettingError: When the direction or ``at`` is another word; else as `listing`.
+        """
+        from runcard.sinks._sql_listing import Listing, Question
+
+        found = Listing(self._database, self.record)
+        return found.ranked(Question(where, experiment, status), metric, direction, at, limit)
+
     def journals(self, run_id: str) -> dict[str, list[Event]]:
         """The events of one run by writer."""
         return self._database.read(lambda t: read_journals(t, run_id), {})
@@ -180,7 +221,7 @@ class SqlSink:
         record = fold(run_id, read_journals(transaction, run_id))
         if record.started_at is None:
             raise StoreError(f"the run {run_id} came without its journal and cannot be judged here")
-        write_record(transaction, record)
+        write_records(transaction, [record])
 
     def _keep(self, transaction: Transaction, record: RunRecord) -> None:
         """Write a record; where it was judged in this database, made again from all its events."""
@@ -193,7 +234,7 @@ class SqlSink:
             folded = fold(record.run_id, read_journals(transaction, record.run_id))
             if folded.status is status:
                 record = folded
-        write_record(transaction, record)
+        write_records(transaction, [record])
 
     def __repr__(self) -> str:
         return f"<SqlSink {self.url}>"
