@@ -62,7 +62,7 @@ class Running:
         longest = 0.0
         for number in range(times):
             start = time.monotonic()
-            if number and start + longest > until:
+            if number and start + 1.15 * longest > until:
                 self.cut(f"{work.key}: {number} of {times} rounds, for want of time")
                 break
             turn = number % len(taking)

@@ -267,7 +267,7 @@ def test_time_that_is_left_over_is_for_the_next_work():
 
 def test_a_process_that_is_cut_is_ended_with_what_it_started(tmp_path):
     """Nothing of a piece of work goes on after its time."""
-    text = "import os, time; open('pid', 'w').write(str(os.fork() or os.getpid())); time.sleep(60)"
+    text = "import os, time; child = os.fork(); child and open('pid', 'w').write(str(child)); time.sleep(60)"
     limited = dataclasses.replace(OWN, until=time.monotonic() + 1)
     with pytest.raises(OutOfTimeError, match="runcard, sleeping: cut after 1 s"):
         limited.finish(limited.start([sys.executable, "-c", text], tmp_path), "sleeping")
