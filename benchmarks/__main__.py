@@ -1,7 +1,7 @@
 """``python -m benchmarks``: measure, and say it in a table, a plot and a file.
 
-By default everything: runcard and its peers, each in a virtual environment of its own, in half an hour; the results go
-to ``docs/``. ``--quick`` measures runcard alone in two minutes and writes nothing.
+By default everything: runcard and its peers, each in a virtual environment of its own, in half an hour from when they
+are installed; the results go to ``docs/``. ``--quick`` measures runcard alone in two minutes and writes nothing.
 """
 
 from __future__ import annotations

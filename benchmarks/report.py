@@ -23,7 +23,11 @@ with more to do than cores, times are long and ratios hold. What missed its goal
 
 All of this page is made by the session, whose numbers lie beside it in [benchmarks.json](benchmarks.json);
 `python -m benchmarks --again docs/benchmarks.json` makes page and plot of them again. A dash is what was not
-measured, and why: the tracker cannot do it, failed at it, or was cut because its time was over."""
+measured, and why: the tracker cannot do it, failed at it, or was cut because its time was over.
+
+To measure anew: `pip install -e ".[bench]"`, then `python -m benchmarks`, which installs the peers into virtual
+environments of their own and ends half an hour later. `--quick` measures runcard alone in two minutes, and
+`--compare BASE` the working tree beside another revision, a ratio a row."""
 
 _SLOPES = """\
 The slope is that of the line fitted through all sizes on two log scales: 1 is linear, 0 is flat. *Last* is the slope

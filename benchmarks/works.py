@@ -72,7 +72,7 @@ def time_runs(subject: Subject, extent: Extent) -> Trial:
 def time_first_run(subject: Subject, extent: Extent) -> Trial:
     """The first run of a process whose working directory is a repository of 500 files, one of them changed."""
     with folder_of_its_own() as folder:
-        repository = make_repository(folder / "repository", files=500)
+        repository = make_repository(folder / "repository", files=500, until=subject.until)
         (folder / "runs").mkdir()
         start = time.perf_counter()
         subprocess.run(["git", "status", "--porcelain"], cwd=repository, capture_output=True, check=True)
