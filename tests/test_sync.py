@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from command_line import call, read
 
@@ -71,15 +74,16 @@ def test_a_copy_between_folders_takes_the_artifacts(tmp_path, store):
 
 def test_what_does_not_come_back_as_it_was_is_said(store, database, monkeypatch):
     """A target that loses an event fails the copy of that run, by its id; the others are copied."""
-    from runcard.sinks.sql import SqlSink
+    from runcard.sinks import _sql_rows, sql
 
     bad, good = train(1), train(2)
-    extend = SqlSink.extend
+    insert_all = _sql_rows.insert_all
 
-    def lossy(self, run_id, events):
-        extend(self, run_id, events[:-1] if run_id == bad.run_id else events)
+    def lossy(transaction, events):
+        insert_all(transaction, [(r, event) for r, event in events if (r, event["n"]) != (bad.run_id, 2)])
 
-    monkeypatch.setattr(SqlSink, "extend", lossy)
+    monkeypatch.setattr(_sql_rows, "insert_all", lossy)
+    monkeypatch.setattr(sql, "insert_all", lossy)
     done = call("sync", store.root, database)
     assert done.exit_code == 2
     assert f"{bad.run_id}: 1 of " in done.stderr
@@ -179,3 +183,70 @@ def test_usage(store):
     assert call("sync", store.root).exit_code == 2
     assert "--to" in call("sync", "--help").stdout
     assert _sync.copy(str(store.root), "memory:copy") == (0, 0, 0, [])
+
+
+def test_a_database_takes_many_runs_at_once(store, database, monkeypatch):
+    """Runs go to a database together, and are read back together: not a transaction a run."""
+    from runcard.sinks.sql import SqlSink
+
+    taken, take = [], SqlSink.take
+    monkeypatch.setattr(SqlSink, "take", lambda self, runs: taken.append(len(runs)) or take(self, runs))
+    monkeypatch.setattr(_sync, "TOGETHER", 3)
+    for number in range(4):
+        train(number)
+    assert call("sync", store.root, database).stdout == "4 runs copied\n"
+    assert taken == [3]  # the fourth was alone
+    assert all(same(open_store(database).get(found.run_id), found) for found in store.runs())
+
+
+def test_a_copy_that_was_killed_goes_on(tmp_path, store, database):
+    """Killed in the middle, called again: what is there is left alone, the rest comes, and every record is the same."""
+    for number in range(12):
+        train(number)
+    code = (
+        "import os, sys\nfrom runcard import _sync\nfrom runcard.sinks.sql import SqlSink\n"
+        "_sync.TOGETHER, take = 3, SqlSink.take\n"
+        "def dying(self, runs, seen=[]):\n"
+        "    seen.append(1)\n"
+        "    take(self, runs)\n"
+        "    if len(seen) == 2: os.kill(os.getpid(), 9)\n"
+        "SqlSink.take = dying\n_sync.copy(sys.argv[1], sys.argv[2])"
+    )
+    died = subprocess.run([sys.executable, "-c", code, str(store.root), database], check=False)
+    assert died.returncode == -9
+    there = len(open_store(database).runs())
+    assert 0 < there < 12
+    assert call("sync", store.root, database).stdout == f"{12 - there} runs copied, {there} there already\n"
+    assert all(same(open_store(database).get(found.run_id), found) for found in store.runs())
+
+
+def test_a_run_that_the_copy_does_not_list_is_said(store, database, monkeypatch):
+    """The runs of the copy are counted in the end: one that is not among them is a failure, by its id."""
+    from runcard.sinks.sql import SqlSink
+
+    r = train(1)
+    train(2)
+    run_ids = SqlSink.run_ids
+    monkeypatch.setattr(SqlSink, "run_ids", lambda self: [each for each in run_ids(self) if each != r.run_id])
+    done = call("sync", store.root, database)
+    assert (done.exit_code, done.stdout) == (2, "1 run copied\n")
+    assert f"{r.run_id}: it is not among the runs of the copy" in done.stderr
+
+
+def test_progress_is_shown_on_a_terminal_alone(store, database, monkeypatch):
+    """A bar goes to standard error where that is a terminal; a pipe gets the result and nothing else."""
+    import io
+
+    from runcard.cli import sync as command
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    assert list(command._progress([1, 2, 3])) == [1, 2, 3]
+    assert "100%" in screen.getvalue()
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert list(command._progress([1, 2, 3])) == [1, 2, 3]
+    assert sys.stderr.getvalue() == ""

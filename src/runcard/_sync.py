@@ -36,7 +36,11 @@ if TYPE_CHECKING:
 
     Progress = Callable[[list[Any]], Iterable[Any]]
     Hashes = dict[tuple[str, int], bytes]
+    Journals = dict[str, list[Event]]
 
+TOGETHER = 100  # runs that are handed over at a time, where the target takes many
+_EVENTS = 5_000  # events at which runs are handed over before that
+_MANY = ("take", "ended", "journals_of")
 _WRITER = re.compile(r"journal[A-Za-z0-9._-]*")
 
 
@@ -114,23 +118,77 @@ def copy(source: str, target: str, *, progress: Progress = iter) -> Synced:
         SettingError: For a URL that is not accepted; `StoreError` when the source cannot be read.
     """
     store = open_store(source)
-    origin: Source = store._source
-    wanted = _target(target)
-    done = there = running = 0
-    problems: list[str] = []
-    for run_id in progress(sorted(origin.run_ids())):
+    copying = _Copying(store._source, _target(target))
+    for run_id in progress(sorted(copying.origin.run_ids())):
+        copying.add(run_id)
+    copying.flush()
+    copying.count()
+    return Synced(copying.done, copying.there, copying.running, copying.problems)
+
+
+class _Copying:
+    """Runs on their way from one store to another, some at a time where the target takes many at once."""
+
+    def __init__(self, origin: Source, target: Any) -> None:
+        self.origin = origin
+        self.done = self.there = self.running = 0
+        self.problems: list[str] = []
+        self._target = target
+        self._together = TOGETHER if all(callable(getattr(target, name, None)) for name in _MANY) else 1
+        self._waiting: list[tuple[RunRecord, Journals]] = []
+        self._events = 0
+        self._brought: list[str] = []
+
+    def add(self, run_id: str) -> None:
+        """Read a run; hand over what has come together."""
         try:
-            record = origin.record(run_id)
+            record = self.origin.record(run_id)
             if record.status is Status.RUNNING:
-                running += 1
-                continue
-            if _copied(origin, record, wanted):
-                done += 1
-            else:
-                there += 1
-        except Exception as error:  # one run that cannot be copied keeps no other back
-            problems.append(f"{run_id}: {error if isinstance(error, RuncardError) else describe(error)}")
-    return Synced(done, there, running, problems)
+                self.running += 1
+                return
+            journals = {writer: list(events) for writer, events in self.origin.journals(run_id).items()}
+        except Exception as error:  # one run that cannot be read keeps no other back
+            self._fail(run_id, error)
+            return
+        self._waiting.append((record, journals))
+        self._events += sum(map(len, journals.values()))
+        if len(self._waiting) >= self._together or self._events >= _EVENTS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand over what is waiting; where that fails as a whole, one after the other."""
+        waiting, self._waiting, self._events = self._waiting, [], 0
+        if len(waiting) > 1:
+            try:
+                new = _copied_together(waiting, self._target)
+            except Exception:  # whose fault it is, is found one by one
+                new = -1
+            if new >= 0:
+                self.done += new
+                self.there += len(waiting) - new
+                self._brought += [record.run_id for record, _ in waiting]
+                return
+        for record, journals in waiting:
+            try:
+                if _copied(record, journals, self._target):
+                    self.done += 1
+                else:
+                    self.there += 1
+                self._brought.append(record.run_id)
+            except Exception as error:  # one run that cannot be copied keeps no other back
+                self._fail(record.run_id, error)
+
+    def count(self) -> None:
+        """See that every run is in the copy, when that can be read."""
+        readable = self._target.source if isinstance(self._target, Folder) else self._target
+        if not self._brought or not callable(getattr(readable, "run_ids", None)):
+            return
+        for run_id in sorted(set(self._brought).difference(readable.run_ids())):
+            self.done -= 1
+            self._fail(run_id, StoreError("it is not among the runs of the copy"))
+
+    def _fail(self, run_id: str, error: Exception) -> None:
+        self.problems.append(f"{run_id}: {error if isinstance(error, RuncardError) else describe(error)}")
 
 
 class Folder:
@@ -173,10 +231,38 @@ def _target(target: str) -> Any:
     return registry.resolve(target)
 
 
-def _copied(origin: Source, record: RunRecord, target: Any) -> bool:
+def _copied_together(runs: list[tuple[RunRecord, Journals]], target: Any) -> int:
+    """Copy many runs; how many were not there. Raises `StoreError` when one does not come back as it was."""
+    hashes = {record.run_id: _hashes(journals) for record, journals in runs}
+    ended = target.ended(list(hashes))
+    missing = _missing_of(hashes, target)
+    new = [(r, journals) for r, journals in runs if missing[r.run_id] or r.run_id not in ended]
+    if new:
+        target.take(
+            [
+                (r, [{**event, "writer": writer} for writer, each in journals.items() for event in each])
+                for r, journals in new
+            ]
+        )
+        left = _missing_of({r.run_id: hashes[r.run_id] for r, _ in new}, target)
+        if any(left.values()):
+            raise StoreError("not all events came back as they were")
+    return len(new)
+
+
+def _missing_of(hashes: Mapping[str, Hashes], target: Any) -> dict[str, set[tuple[str, int]]]:
+    """What the copy of each run has not, or has otherwise."""
+    journals = target.journals_of(list(hashes))
+    found = {}
+    for run_id, wanted in hashes.items():
+        there = _hashes(journals.get(run_id, {}))
+        found[run_id] = {key for key, digest in wanted.items() if there.get(key) != digest}
+    return found
+
+
+def _copied(record: RunRecord, journals: Journals, target: Any) -> bool:
     """Copy one run; False when it was there already. Raises `StoreError` when it does not come back as it was."""
     run_id = record.run_id
-    journals = {writer: list(events) for writer, events in origin.journals(run_id).items()}
     hashes = _hashes(journals)
     readable = target.source if isinstance(target, Folder) else target
     can_compare = callable(getattr(readable, "journals", None)) and (isinstance(target, Folder) or is_live(target))

@@ -397,7 +397,7 @@ class _Block:
     def take(self, run_id: str) -> str:
         """What is known of a run as JSON; nothing when it is not there any more."""
         if self._fields is None:
-            self._fields = self._database.read(self._all, {})
+            self._fields = self._database.read(self._all, dict[str, str]())
         return self._fields.pop(run_id, "")
 
     def _all(self, transaction: Transaction) -> dict[str, str]:

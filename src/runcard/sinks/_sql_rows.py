@@ -111,7 +111,7 @@ def read_many(transaction: Transaction, run_ids: Sequence[str]) -> dict[str, dic
 
 def _event(body: str) -> Event:
     event: Event = orjson.loads(body)
-    return restore(event) if '{"$' in body else event  # type: ignore[no-any-return]  # a mapping stays one
+    return restore(event) if '{"$' in body else event
 
 
 _TEXT, _NUMBER, _INTEGER = "TEXT", "DOUBLE PRECISION", "BIGINT"

@@ -16,7 +16,7 @@ from runcard.errors import MissingExtra, RunNotFound, SettingError, StoreError
 from runcard.identity import is_alive
 from runcard.record import History, RunRecord, Status, fold
 from runcard.sinks._sql_records import write_records
-from runcard.sinks._sql_rows import from_history, insert_events, lock_run, read_journals, seen
+from runcard.sinks._sql_rows import from_history, insert_all, insert_events, lock_run, read_journals, read_many, seen
 from runcard.sinks.registry import without_credentials
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from runcard._ranking import At
     from runcard.events import Event
     from runcard.sinks._sql_engine import Database, Transaction
+
+
+_JUDGE = "journal-sql"  # how the writer of a judgement made in a database begins
 
 
 def open_sink(url: str) -> SqlSink:
@@ -176,6 +179,50 @@ class SqlSink:
         """The events of one run by writer."""
         return self._database.read(lambda t: read_journals(t, run_id), {})
 
+    def journals_of(self, run_ids: Sequence[str]) -> dict[str, dict[str, list[Event]]]:
+        """The events of many runs by run and writer; a run that is not here is not in it."""
+        nothing: dict[str, dict[str, list[Event]]] = {}
+        return self._database.read(lambda t: read_many(t, run_ids), nothing)
+
+    def ended(self, run_ids: Sequence[str]) -> set[str]:
+        """Which of these runs have ended here."""
+
+        def work(transaction: Transaction) -> set[str]:
+            among = transaction.among("ids")
+            return {
+                row[0]
+                for row in transaction.run(
+                    f"SELECT run_id FROM runcard_runs WHERE status <> 'running' AND run_id {among}",  # noqa: S608 - ours
+                    ids=transaction.listed(run_ids),
+                )
+            }
+
+        return self._database.read(work, set[str]())
+
+    def take(self, runs: Sequence[tuple[RunRecord, Sequence[Event]]]) -> None:
+        """Keep ended runs with all their events in one transaction; what is here already changes nothing.
+
+        Raises:
+            StoreError: When the database cannot take them.
+        """
+
+        def work(transaction: Transaction) -> None:
+            insert_all(transaction, ((record.run_id, event) for record, events in runs for event in events))
+            judged = {
+                row[0]
+                for row in transaction.run(
+                    f"SELECT DISTINCT run_id FROM runcard_events WHERE run_id {transaction.among('ids')}"  # noqa: S608 - ours
+                    f" AND writer LIKE '{_JUDGE}%'",
+                    ids=transaction.listed([record.run_id for record, _ in runs]),
+                )
+            }
+            write_records(transaction, [record for record, _ in runs if record.run_id not in judged])
+            for record, _ in runs:
+                if record.run_id in judged:
+                    self._keep(transaction, record)
+
+        self._database.write(work)
+
     def folder(self, _run_id: str) -> None:
         """None: a database keeps no files."""
         return
@@ -210,7 +257,7 @@ class SqlSink:
         """Number a late event, and make the record again from all of them."""
         if not transaction.run("SELECT 1 FROM runcard_runs WHERE run_id = :run_id", run_id=run_id):
             raise RunNotFound(f"no run {run_id!r}")
-        writer = f"journal-sql{self._database.store_id}"  # its own, lest another store's judge takes the same number
+        writer = f"{_JUDGE}{self._database.store_id}"  # its own, lest another store's judge takes the same number
         lock_run(transaction, run_id)
         ((last,),) = transaction.run(
             "SELECT max(n) FROM runcard_events WHERE run_id = :run_id AND writer = :writer",
@@ -226,7 +273,7 @@ class SqlSink:
     def _keep(self, transaction: Transaction, record: RunRecord) -> None:
         """Write a record; where it was judged in this database, made again from all its events."""
         judged = transaction.run(
-            "SELECT 1 FROM runcard_events WHERE run_id = :run_id AND writer LIKE 'journal-sql%' LIMIT 1",
+            f"SELECT 1 FROM runcard_events WHERE run_id = :run_id AND writer LIKE '{_JUDGE}%' LIMIT 1",  # noqa: S608 - ours
             run_id=record.run_id,
         )
         status = record.status
