@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jsonschema
@@ -159,6 +160,48 @@ def test_one_that_was_broken_off_goes_on(came, runs):
     assert len(came(a_run("one"), a_run("two")).imported) == 1
     assert [len(record.metric_history) for record in runs.runs()] == [3, 3]
     assert not left.exists()
+
+
+def test_one_that_ended_before_its_last_step_has_one_row(came, runs, monkeypatch):
+    """Stopped between the leaderboard's row and the folder's name, the next import puts the row in its place."""
+    replace = os.replace
+
+    def stopped(source, target):
+        if str(source).endswith(".importing"):
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        came(a_run())
+    monkeypatch.setattr(os, "replace", replace)
+    assert runs.runs() == []
+    assert len(came(a_run()).imported) == 1
+    assert len((runs.root / "leaderboard.csv").read_text().splitlines()) == 1 + 1
+
+
+def test_a_run_that_another_import_made_meanwhile_is_there(came, runs, monkeypatch):
+    """It is looked for again once it is our turn."""
+    from runcard.importers import _writing
+
+    def another_was_faster(path):
+        (path.parent / a_run().origin.run_id).mkdir()
+        return locked(path)
+
+    locked = _writing.locked
+    monkeypatch.setattr(_writing, "locked", another_was_faster)
+    report = came(a_run())
+    assert (report.there, report.problems) == (1, [])
+
+
+def test_a_run_without_an_end_lives_by_its_last_word(came, runs):
+    """Long silent it has crashed, at once; just heard of it runs; a last word to come makes it no younger than now."""
+    now = time.time()
+    for key, at in (("old", BEGAN), ("new", now - 60), ("odd", now + 1e6)):
+        came(a_run(key, status=None, ended_at=None, points=[Point("loss", 1, 1.0, at)]))
+    told = {record.name: str(record.status) for record in runs.runs()}
+    assert told == {"old": "crashed", "new": "running", "odd": "running"}
+    assert max(path.stat().st_mtime for path in runs.root.glob("*/journal.jsonl")) <= time.time()
 
 
 def test_two_imports_at_once_make_each_run_once(tmp_path):

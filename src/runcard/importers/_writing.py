@@ -97,15 +97,18 @@ class Target:
             broken_off = partial.exists()
             shutil.rmtree(partial, ignore_errors=True)
             make_run(root, partial.name, self._mode)
+            has_row = False
             try:
                 record, left_out = self._write(run, partial)
                 if self._wishes.where is not None and not select([record], where=self._wishes.where):
                     return "not met by --where", Counter()
                 if record.status is not Status.RUNNING:
+                    has_row = True
                     write_views(partial, replace(record, folder=str(root / run_id)), known=broken_off)
                 os.replace(partial, root / run_id)
             finally:
-                shutil.rmtree(partial, ignore_errors=True)
+                if not has_row:  # else it stays, so that the next import knows of the leaderboard's row
+                    shutil.rmtree(partial, ignore_errors=True)
         index.note(root, run_id)
         return "imported", left_out
 
