@@ -22,10 +22,12 @@ from records import record
 from runcard import RuncardWarning, configure, open_store, run
 from runcard._doctor import examine
 from runcard._sync import copy, deliver_pending
+from runcard.delivery import sink_at
 from runcard.errors import MissingExtra, SettingError, StoreError
 from runcard.journal import Reading
 from runcard.record import History, Point, Status
 from runcard.sinks import _mlflow_mapping, _mlflow_rest, mlflow, registry
+from runcard.sinks._mlflow_files import Files
 from runcard.sinks._mlflow_run import OpenRun
 from runcard.sinks._mlflow_service import Found, Refused
 
@@ -552,7 +554,7 @@ def test_without_a_server(server, kind, name, tmp_path, capfd, store):
     """A database and a folder take the same; what is delivered twice is there once."""
     where = f"sqlite:///{server.folder}/mlflow.db" if kind == "sqlite" else f"file:{tmp_path}/mlruns"
     r = train(name, f"mlflow:{where}", tags=["quick"])
-    sink = mlflow.open_sink(f"mlflow:{where}")
+    sink = sink_at(f"mlflow:{where}", None)  # the one that the run had: a second client would take seconds
     sink.start(store.get(r.run_id))
     sink._runs[r.run_id].delivered = {}  # as if the count had not been written
     sink.extend(r.run_id, events_of(r))
@@ -821,3 +823,43 @@ def test_a_run_in_the_trash_is_not_argued_with():
     given.take([{"writer": "journal", "n": 1, "kind": "log", "t": 1.0, "step": 1, "metrics": metrics}])
     assert given.deleted
     assert len(service.batches) == 1
+
+
+@pytest.mark.parametrize("kind", ["http", pytest.param("file", marks=pytest.mark.slow)])
+def test_a_forked_child_has_a_connection_of_its_own(server, url, name, kind, tmp_path):
+    """After a fork both sides go on delivering; the child neither uses nor ends what is the parent's."""
+    configure(sinks=["file:", url if kind == "http" else f"mlflow:file:{tmp_path}/mlruns"])
+    with run("before", experiment=name):
+        pass
+    child = os.fork()
+    if child == 0:
+        with run("child", experiment=name):
+            pass
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    with run("after", experiment=name):
+        pass
+    if kind == "http":
+        names = [seen.info["run_name"] for seen in server.runs(name)]
+    else:
+        names = [path.read_text() for path in (tmp_path / "mlruns").glob("*/*/tags/mlflow.runName")]
+    assert sorted(names) == ["after", "before", "child"]
+
+
+def test_only_artifacts_leave_the_machine(tmp_path):
+    """A record that names other files, or links to them, gets none of them uploaded."""
+    sent = []
+
+    class Taking(Kept):
+        def upload(self, run, path, source):
+            sent.append((path, Path(source).read_text()))
+
+    (tmp_path / "secret").write_text("secret")
+    folder = tmp_path / "run"
+    (folder / "artifacts").mkdir(parents=True)
+    (folder / "artifacts" / "good").write_text("good")
+    (folder / "artifacts" / "link").symlink_to(tmp_path / "secret")
+    files = Files(Taking(), Found("1", "1"), folder, {})
+    for path in ("artifacts/good", "artifacts/link", "artifacts/../../secret", str(tmp_path / "secret"), "../secret"):
+        assert files.upload({"path": path, "sha256": "x"}) is None
+    assert sent == [("good", "good")]

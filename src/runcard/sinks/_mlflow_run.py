@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from runcard.errors import StoreError
 from runcard.journal import Reading, writers
 from runcard.record import Status
 from runcard.sinks import _mlflow_mapping as mapping
+from runcard.sinks._mlflow_files import Files, digest
 from runcard.sinks._mlflow_service import Batch, Found, Refused
 
 if TYPE_CHECKING:
@@ -58,9 +58,8 @@ class OpenRun:
         self._steps = dict(found.steps)  # key → the highest step so far
         self._points: list[tuple[str, float, int, int]] = []
         self._began = 0.0
-        self._uploaded: dict[str, Any] = {}
-        self._inputs: set[str] = set()
         self._refused: dict[str, None] = {}
+        self._files = Files(service, found, self._folder, self._refused)
 
     @property
     def id(self) -> str:
@@ -137,9 +136,12 @@ class OpenRun:
             self._tell(record, parent)
         if self.deleted:
             return
-        self._add_inputs(record)
-        problems = self._upload_all(record)
-        self._upload_own(record, diff=diff, output=output)
+        self._files.add_inputs(record)
+        mark = digest(record.artifacts)
+        problems = [] if self._found.tags.get(mapping.UPLOADED) == mark else self._files.upload_all(record)
+        if record.artifacts and not problems:
+            self._flush(self.delivered, {mapping.UPLOADED: mark})
+        self._files.upload_own(record, diff=diff, output=output)
         if self._refused:
             self._send(Batch(tags=[("runcard.refused", mapping.tag(orjson.dumps(list(self._refused)).decode()))]))
         if record.status is not Status.RUNNING:
@@ -249,7 +251,7 @@ class OpenRun:
         """Show at once what the end will put in place anyway."""
         kind = event["kind"]
         if kind == "artifact":
-            self._upload(event)
+            self._files.upload(event)
         elif kind == "name":
             self._update(name=str(event["name"]))
             self._found.name = str(event["name"])
@@ -281,62 +283,6 @@ class OpenRun:
             there = self._service.find([self._found.experiment], self._found.tags.get(mapping.RUN_ID, ""))
             self.deleted = there is not None and there.deleted
         return self.deleted
-
-    def _upload_all(self, record: RunRecord) -> list[str]:
-        """Upload the artifacts that are not there yet; what went wrong for good."""
-        marks = [(entry.get("path"), entry.get("sha256"), entry.get("bytes")) for entry in record.artifacts]
-        mark = hashlib.sha256(orjson.dumps(marks)).hexdigest()[:16]
-        if self._found.tags.get(mapping.UPLOADED) == mark:
-            return []
-        problems = [problem for problem in map(self._upload, record.artifacts) if problem]
-        if marks and not problems:
-            self._flush(self.delivered, {mapping.UPLOADED: mark})
-        return problems
-
-    def _upload(self, entry: Mapping[str, Any]) -> str | None:
-        """Upload an artifact that is not there yet; what went wrong for good."""
-        path, mark = entry.get("path"), (entry.get("sha256") or entry.get("mtime"), entry.get("bytes"))
-        if not isinstance(path, str) or self._folder is None or entry.get("removed"):
-            return None
-        source = self._folder / path
-        if self._uploaded.get(path) == mark or ".." in Path(path).parts or not source.is_file():
-            return None
-        try:
-            self._service.upload(self._found, path.removeprefix("artifacts/"), source)
-        except Refused as error:
-            self._refused[path] = None
-            return f"the artifact {path} was refused: {error}"
-        self._uploaded[path] = mark
-        return None
-
-    def _upload_own(self, record: RunRecord, *, diff: bool, output: bool) -> None:
-        """The record whole, beside what MLflow can hold of it."""
-        from runcard.card import card_markdown
-        from runcard.events import mark
-
-        data = record.to_dict(history=False)
-        files: dict[str, Path | bytes] = {
-            "record.json": orjson.dumps(data, option=orjson.OPT_INDENT_2),
-            "card.md": card_markdown(record).encode("utf-8", "replace"),
-        }
-        if record.config:
-            files["config.json"] = orjson.dumps(mark(record.config), option=orjson.OPT_INDENT_2)
-        wanted = {"requirements.txt": True, "diff.patch": diff, "output.log": output}
-        for name, is_wanted in wanted.items():
-            if is_wanted and self._folder is not None and (self._folder / name).is_file():
-                files[name] = self._folder / name
-        for name, source in files.items():
-            self._service.upload(self._found, f"runcard/{name}", source)
-
-    def _add_inputs(self, record: RunRecord) -> None:
-        found = [entry for entry in mapping.datasets(record) if entry["source"] + entry["digest"] not in self._inputs]
-        if not found:
-            return
-        try:
-            self._service.datasets(self._found, found)
-        except Refused:
-            self._refused["inputs"] = None
-        self._inputs.update(entry["source"] + entry["digest"] for entry in found)
 
 
 def _halves(batch: Batch) -> list[Batch]:
