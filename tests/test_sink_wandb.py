@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from programs import finished, program, started
 from records import record
 from wandb_logs import at_home, folders, only_run
+from wandb_server import wandb_server
 
 from runcard import RuncardWarning, configure, run
 from runcard._doctor import examine
@@ -233,6 +234,34 @@ def test_without_a_key_the_run_is_kept_and_it_is_said(home, monkeypatch, store):
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert deliver_pending("wandb:no-key").done == 1
     assert only_run(home).points("loss") == [(0, 1.0)]
+
+
+def test_online_a_run_is_told_once(home, monkeypatch, store):
+    """Against a stand-in for W&B's server: rows, config, summary and exit code; told again, nothing comes twice."""
+    with wandb_server() as (url, server):
+        monkeypatch.setenv("WANDB_MODE", "online")
+        monkeypatch.setenv("WANDB_BASE_URL", url)
+        monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+        with pytest.raises(SystemExit), run("r", sinks=["file:", "wandb:team/cats"], config={"lr": 0.1}) as r:
+            for step in range(5):
+                r.log(step=step * 10, loss=step)
+            sys.exit(3)
+        found = server.runs[r.run_id]
+        rows = [json.loads(line) for line in found["lines"]["wandb-history.jsonl"]]
+        expected = [(number, number, number // 10) for number in range(0, 50, 10)]
+        assert [(row["_step"], row["step"], row["loss"]) for row in rows] == expected
+        assert found["exit"] == 3
+        assert json.loads(found["told"]["config"])["lr"] == {"value": 0.1}
+        assert json.loads(found["uploaded"]["runcard.json"])["run_id"] == r.run_id
+        given, sink = store.get(r.run_id), wandb.open_sink("wandb:team/cats")
+        del found["lines"]["wandb-history.jsonl"][3:]  # as if the process had been killed there
+        found["lines"]["wandb-summary.json"] = found["lines"]["wandb-history.jsonl"][-1:]
+        sink.start(given)
+        assert sink._runs[r.run_id].step == 21
+        sink.finish(given)
+        again = [json.loads(line) for line in found["lines"]["wandb-history.jsonl"]]
+        assert [(row["_step"], row["step"], row["loss"]) for row in again] == expected
+        assert not [path for path in server.asked if "otel" in path], "wandb reports on its use"
 
 
 def test_doctor_says_whether_wandb_can_be_used(home, monkeypatch, tmp_path):

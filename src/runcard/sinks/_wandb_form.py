@@ -33,9 +33,12 @@ def opening(record: RunRecord) -> dict[str, Any]:
     return {
         "run": record.run_id,
         "group": record.parent_id,
-        "host": record.host,
-        "commit": commit if isinstance(commit, str) and _COMMIT.fullmatch(commit) else None,
-        "remote": git.get("remote") or None,
+        "settings": {
+            "host": record.host,
+            "program": (record.environment.get("command") or {}).get("entry") or record.experiment,
+            "git_commit": commit if isinstance(commit, str) and _COMMIT.fullmatch(commit) else None,
+            "git_remote_url": git.get("remote") or None,
+        },
         **labels(record),
         "config": config(record.config),
     }

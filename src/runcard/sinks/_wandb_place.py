@@ -49,7 +49,7 @@ class Place:
     def variables(self) -> dict[str, str]:
         """The environment of a process of wandb's own."""
         others = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "_WANDB_"))}
-        return {**others, **self.wandb}
+        return {**others, "WANDB_ERROR_REPORTING": "false", **self.wandb}  # nothing is told of us to anybody
 
     @property
     def mode(self) -> str:

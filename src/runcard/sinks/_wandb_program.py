@@ -77,9 +77,7 @@ def main() -> None:
         sys.modules["wandb"].teardown()
 
 
-def start(
-    run: str, project: str, entity: str | None, host: str | None, commit: str | None, remote: str | None, **told: Any
-) -> dict[str, Any]:
+def start(run: str, project: str, entity: str | None, settings: dict[str, Any], **told: Any) -> dict[str, Any]:
     """Open a run, or go on with one that is there; its next step."""
     import wandb
 
@@ -88,7 +86,7 @@ def start(
     if run in runs:
         _close(run)
     known = wandb.Settings.model_fields
-    wanted: dict[str, Any] = {**QUIET, "host": host, "git_commit": commit, "git_remote_url": remote}
+    wanted: dict[str, Any] = {**QUIET, **settings}
     chosen = {name: value for name, value in wanted.items() if name in known and value is not None}
     before = set(_folders(run))
     try:
@@ -111,7 +109,7 @@ def start(
         raise
     opened.define_metric("step")
     opened.define_metric("*", step_metric="step")
-    return {"step": opened.step}
+    return {"step": opened.starting_step}
 
 
 def rows(run: str, rows: list[Any]) -> None:
