@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import os
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 from records import record
 
 from runcard import configure, open_store, run
 from runcard.errors import MissingExtra, RunNotFound, SettingError, StoreError
-from runcard.sinks import objectstore
+from runcard.sinks import _upload, objectstore
 
 SERVER = """
 import sys
@@ -154,3 +158,87 @@ def test_a_spool_is_cleared_once_the_artifacts_are_uploaded(tmp_path):
             r.artifact_path("w.bin").write_bytes(b"weights")
         assert len(list((tmp_path / "spool").glob("2*"))) == left
     assert len(list((tmp_path / "objects").rglob("w.bin"))) == 1
+
+
+class Terminal(io.StringIO):
+    """A standard error that is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def large(folder, size):
+    """A file whose parts differ."""
+    path = folder / "model.bin"
+    path.write_bytes(bytes(range(256)) * (size // 256))
+    return path
+
+
+def test_a_large_artifact_goes_up_in_parts(store, url, monkeypatch):
+    """Above the setting, a file goes to S3 in parts; the record has its URI, size and hash, and they are true."""
+    monkeypatch.setenv("RUNCARD_LARGE_ARTIFACT", "1MB")
+    with run("train", sinks=["file:", url], capture=["-git"]) as r:
+        large(r.folder.parent, 11 << 20).rename(r.artifact_path("model.bin"))
+    (artifact,) = open_store(url).get(r.run_id).artifacts
+    assert artifact.uri == f"{url}/{r.run_id}/artifacts/model.bin"
+    system, base = objectstore.open_sink(url)._system
+    target = f"{base}/{r.run_id}/artifacts/model.bin"
+    assert hashlib.sha256(system.cat_file(target)).hexdigest() == artifact.sha256
+    assert artifact.bytes == 11 << 20
+    if url.startswith("s3:"):
+        assert system.info(target)["ETag"].strip('"').endswith("-3")
+
+
+def test_what_was_uploaded_is_not_uploaded_again(store, url, monkeypatch):
+    """A second delivery leaves a large object alone, and brings one that has another size or is older than the file."""
+    monkeypatch.setenv("RUNCARD_LARGE_ARTIFACT", "1kB")
+    r = train(url)
+    path = r.folder / "artifacts" / "deep" / "model.bin"
+    path.write_bytes(b"w" * 2_000)
+    os.utime(path, (time.time() - 60,) * 2)
+    sink = objectstore.open_sink(url)
+    sent = []
+    bar = _upload.Bar
+    monkeypatch.setattr(_upload, "Bar", lambda name, size: sent.append(name) or bar(name, size))
+    for times in (1, 1):
+        sink.finish(store.get(r.run_id))
+        assert sent.count("model.bin") == times
+    later = time.time() + 60
+    os.utime(path, (later, later))
+    sink.finish(store.get(r.run_id))
+    assert sent.count("model.bin") == 2
+
+
+@pytest.mark.parametrize("seen", ["terminal", "pipe", "tqdm"])
+def test_the_bar_is_shown_on_a_free_terminal_alone(tmp_path, monkeypatch, seen):
+    """On a terminal one line that is taken away again; nothing in a pipe, and nothing beside another bar."""
+    stream = Terminal() if seen != "pipe" else io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    if seen == "tqdm":
+        monkeypatch.setitem(sys.modules, "tqdm", types.SimpleNamespace(tqdm=types.SimpleNamespace(_instances={1})))
+    bar = _upload.Bar("model\x1b.bin", 100)
+    bar.relative_update(50)
+    bar.close()
+    if seen != "terminal":
+        assert stream.getvalue() == ""
+        return
+    assert "[##########          ]  50 % of 0 MB  model?.bin" in stream.getvalue()
+    assert stream.getvalue().endswith("\r\x1b[K")
+
+
+def test_a_broken_terminal_breaks_no_upload(monkeypatch):
+    """A standard error that raises at every call costs the bar, not the upload."""
+    monkeypatch.setattr(sys, "stderr", None)
+    _upload.Bar("a", 1).relative_update(1)
+
+    class Broken:
+        def isatty(self):
+            return True
+
+        def write(self, _):
+            raise ValueError("closed")
+
+    monkeypatch.setattr(sys, "stderr", Broken())
+    bar = _upload.Bar("a", 1)
+    bar.relative_update(1)
+    bar.close()

@@ -24,6 +24,7 @@ def configure(
     redact_keep: Iterable[str] | None = None,
     mode: str | None = None,
     input_limit: int | str | None = None,
+    large_artifact: int | str | None = None,
     export_parent: bool | None = None,
     system_interval: float | None = None,
     spool: str | os.PathLike[str] | None = None,
@@ -44,6 +45,7 @@ def configure(
         redact_keep: Names that are never taken for secrets.
         mode: ``private`` (default) or ``group``.
         input_limit: Bytes above which an input is not hashed; default 1 GB. ``"500MB"`` is understood.
+        large_artifact: Bytes above which a file goes to an object store in parts; default 10 MiB.
         export_parent: Whether subprocesses' runs become children; default True.
         system_interval: Seconds between samples of the machine; default 10.
         spool: Where journals wait for delivery when there is no files sink.

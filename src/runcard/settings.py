@@ -33,6 +33,7 @@ class Settings:
         redact_keep: Names that are never taken for secrets.
         mode: ``private`` (folders 0700, files 0600) or ``group`` (shared with the group).
         input_limit: Bytes above which an input or artifact is described by size and mtime instead of its hash.
+        large_artifact: Bytes above which a file goes to an object store in parts.
         export_parent: Whether the outermost run exports ``RUNCARD_PARENT`` to subprocesses.
         system_interval: Seconds between two samples of the machine, with ``capture=["system"]``.
         spool: Where journals wait for delivery when no files sink is configured; None: the user's state folder.
@@ -48,6 +49,7 @@ class Settings:
     redact_keep: tuple[str, ...] = ()
     mode: str = "private"
     input_limit: int = 1_000_000_000
+    large_artifact: int = 10 * 2**20
     export_parent: bool = True
     system_interval: float = 10.0
     spool: Path | None = None
@@ -365,6 +367,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "redact_keep": _names,
     "mode": _one_of("private", "group"),
     "input_limit": _size,
+    "large_artifact": _size,
     "export_parent": _flag,
     "system_interval": _seconds,
     "spool": _folder,

@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from runcard import settings
 from runcard._folding import points
 from runcard.errors import MissingExtra, RunNotFound, SettingError, StoreError, describe
 from runcard.identity import is_run_id
 from runcard.journal import decode, encode
 from runcard.record import History, RunRecord, fold
+from runcard.sinks._upload import put
 from runcard.sinks.registry import without_credentials
 
 if TYPE_CHECKING:
@@ -153,13 +155,13 @@ class ObjectStoreSink:
         if record.folder is None:
             raise StoreError(f"the run {record.short_id} lies in no folder that could be uploaded")
         system, base = self._system
-        folder = Path(record.folder)
+        folder, large = Path(record.folder), settings.current().large_artifact
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(folder)
             if path.is_file() and not path.is_symlink() and not path.name.startswith("."):
                 target = f"{base}/{record.run_id}/{name.as_posix()}"
                 _make_parent(system, target)
-                system.put_file(str(path), target)
+                put(system, path, target, large=large)
         if any(_last(path).startswith("journal-late-") for path in _names(system, f"{base}/{record.run_id}")):
             record = fold(record.run_id, self._journals(record.run_id))  # it was judged here meanwhile
         self._list(record)
