@@ -331,6 +331,19 @@ def test_into_the_setting_without_a_word(tmp_path, store):
     assert len(store.runs()) == 3
 
 
+def test_mlflows_points_are_put_into_the_order_of_their_times(tmp_path):
+    """Whatever the order of the files and of their lines; at one time the steps tell, as in MLflow."""
+    source = folder_of(tmp_path, 1)
+    (folder,) = source.glob("7/*/metrics")
+    (folder / "b").write_text("3000 3.0 3\n1000 1.0 1\n")
+    (folder / "a").write_text("2000 2.5 9\n2000 2.0 2\n")
+    (folder / "loss").unlink()
+    call("import", source, "--into", tmp_path / "runs")
+    (record,) = open_store(tmp_path / "runs").runs()
+    assert [point.value for point in record.metric_history] == [1.0, 2.0, 2.5, 3.0]
+    assert record.metrics == {"a": 2.5, "b": 3.0}
+
+
 def test_the_report_as_json(tmp_path):
     """The ids and the counts."""
     told = read("import", folder_of(tmp_path), "--into", tmp_path / "runs")
