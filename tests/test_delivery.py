@@ -9,10 +9,11 @@ import textwrap
 import time
 from types import SimpleNamespace
 
+import orjson
 import pytest
 from records import record
 
-from runcard import RuncardWarning, _parcels, configure, delivery, open_store, run
+from runcard import RuncardWarning, _parcels, configure, delivery, identity, open_store, run
 from runcard.sinks import registry
 
 
@@ -185,6 +186,26 @@ def test_a_run_of_a_living_process_is_left_to_it(server, store):
         assert _parcels.Parcel.left_behind(note) is None
         assert note.exists()
     assert server.kinds(r.run_id)[-1] == "finish"
+
+
+def test_a_run_that_another_process_delivers_is_not_sent_twice(server, store):
+    """Its run has ended, but its process lives and is still at it: nobody else does the same, but to another sink."""
+    server.up = False
+    configure(sinks=["file:", "test:"], deadline=0.05)
+    with pytest.warns(RuncardWarning, match="took not all"), run("r") as r:
+        r.log(x=1)
+    (note,) = _parcels.notes(store.root)
+    assert _parcels.Parcel.left_behind(note) is not None  # our own
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        told = orjson.loads(note.read_bytes())
+        told["by"] |= {"pid": other.pid, "started": identity._started(other.pid)}
+        note.write_bytes(orjson.dumps(told))
+        assert _parcels.Parcel.left_behind(note) is None
+        assert _parcels.Parcel.left_behind(note, elsewhere=True) is not None
+        other.communicate(b"\n")
+    assert _parcels.Parcel.left_behind(note) is not None
+    server.up = True
+    until(lambda: pending(store.root) == 0)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"run_id": "../x", "sink": "a", "offsets": {}}', b"\xff"])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from runcard.identity import is_run_id
+from runcard.identity import is_alive, is_run_id, this_process
 from runcard.journal import decode, writers
 from runcard.record import RunRecord, Status
 from runcard.sinks.files import read_run
@@ -56,8 +56,13 @@ class Parcel:
             self.note = folder.parent / FOLDER / f"{record.run_id}.{_short(sink_name)}.json"
 
     @classmethod
-    def left_behind(cls, note: Path) -> Parcel | None:
-        """What an earlier process did not deliver; None when its run is not to be delivered by us, or not yet."""
+    def left_behind(cls, note: Path, *, elsewhere: bool = False) -> Parcel | None:
+        """What an earlier process did not deliver; None when its run is not to be delivered by us, or not yet.
+
+        Args:
+            note: What is pending.
+            elsewhere: Deliver to another sink than noted, from the beginning; the note goes when that has all.
+        """
         told = read_note(note)
         if told is None:
             return None
@@ -67,11 +72,12 @@ class Parcel:
         except OSError:
             note.unlink(missing_ok=True)  # the run was removed
             return None
-        if record.status is Status.RUNNING:
+        if record.status is Status.RUNNING or (not elsewhere and _is_at_work(told["by"], note)):
             return None
         parcel = cls(told["sink"], folder, record, spooled=told["spooled"])
         parcel.ended = parcel._left = True
-        parcel._offsets = told["offsets"]
+        parcel._elsewhere = elsewhere
+        parcel._offsets = {} if elsewhere else told["offsets"]
         return parcel
 
     def announce(self) -> None:
@@ -79,11 +85,6 @@ class Parcel:
         if self.note is not None:
             self.note.parent.mkdir(mode=0o700, exist_ok=True)
             self._save()
-
-    def redirect(self) -> None:
-        """Deliver to another sink than noted, from the beginning; the note goes when that has all."""
-        self._offsets = {}
-        self._elsewhere = True
 
     def advance(self, sink: Any) -> bool:
         """Hand over what is new; whether the sink now has all. Raises what the sink raises."""
@@ -129,6 +130,7 @@ class Parcel:
             "sink": self._sink_name,
             "spooled": self.spooled,
             "offsets": self._offsets,
+            "by": this_process(),
         }
         partial = self.note.with_name(f".{self.note.name}.{os.getpid()}")
         try:
@@ -157,7 +159,22 @@ def read_note(note: Path) -> dict[str, Any] | None:
         return None
     if not is_run_id(run_id):
         return None
-    return {"run_id": run_id, "sink": sink, "spooled": told.get("spooled") is True, "offsets": offsets}
+    by = told.get("by")
+    return {
+        "run_id": run_id,
+        "sink": sink,
+        "spooled": told.get("spooled") is True,
+        "offsets": offsets,
+        "by": by if isinstance(by, dict) else {},
+    }
+
+
+def _is_at_work(process: dict[str, Any], note: Path) -> bool:
+    """Whether another process that lives is delivering this: two at once would send all of it twice."""
+    try:
+        return bool(process) and process != this_process() and is_alive(process, touched=note.stat().st_mtime)
+    except OSError:
+        return False  # it is gone: delivered
 
 
 def _short(sink_name: str) -> str:

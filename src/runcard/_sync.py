@@ -82,12 +82,10 @@ def deliver_pending(to: str | None = None, *, progress: Progress = iter) -> Sync
         if sink is None:
             problems.append(f"{told['run_id']} waits for {told['sink']}, which is not among the sinks; --to names one")
             continue
-        parcel = Parcel.left_behind(note)
+        parcel = Parcel.left_behind(note, elsewhere=told["sink"] not in found)
         if parcel is None:
             running += note.exists()
             continue
-        if told["sink"] not in found:
-            parcel.redirect()
         try:
             parcel.advance(sink)
         except Exception as error:  # a sink may raise anything; the run stays noted, the next one is tried
