@@ -94,6 +94,7 @@ def test_what_was_imported_is_a_run_like_any_other(came, runs):
             artifacts=[Artifact("m.txt", content=b"hello"), Artifact("far.bin", uri="s3://bucket/far.bin", bytes=7)],
             inputs=[{"path": "http://x/y.csv", "sha256": None, "hashed": False}],
             original={"id": "one", "status": "FAILED"},
+            environment={"packages": {"numpy": "2.1.0"}},
             left_out={"images": 3},
         )
     )
@@ -110,7 +111,9 @@ def test_what_was_imported_is_a_run_like_any_other(came, runs):
     ]
     folder = Path(record.folder)
     names = {"journal.jsonl", "config.json", "metrics.json", "metric_history.csv", "record.json", "card.md"}
-    assert names <= set(os.listdir(folder))
+    assert set(os.listdir(folder)) == names | {"environment.json", "requirements.txt", "artifacts"}
+    assert (folder / "requirements.txt").read_text() == "numpy==2.1.0\n"
+    assert "imported from MLflow: one in mlruns" in (folder / "card.md").read_text()
     for name, lines in (
         ("record", [(folder / "record.json").read_text()]),
         ("event", (folder / "journal.jsonl").read_text().splitlines()),

@@ -68,6 +68,16 @@ def code(record: RunRecord) -> str:
     return plain_on_screen(told)
 
 
+def origin(record: RunRecord) -> str:
+    """``imported from MLflow: 5f0c… in mlruns``; empty for a run that was recorded here."""
+    told = mapping(record.environment.get("imported"))
+    if not told:
+        return ""
+    kind = str(told.get("kind"))
+    run = f"{told['id']} in " if told.get("id") else ""
+    return plain_on_screen(f"imported from {_TRACKERS.get(kind, kind)}: {run}{told.get('source')}")
+
+
 def function(record: RunRecord) -> str:
     """``train.py:41 main``, the file relative to its repository."""
     found = mapping(record.function)
@@ -209,6 +219,7 @@ _STATES = {
     "edited": "files edited since they were imported",
     "imported": "as another tracker noted it",
 }
+_TRACKERS = {"mlflow": "MLflow", "wandb": "Weights & Biases", "tensorboard": "TensorBoard"}
 _LOSSES = {
     "damaged": ("damaged line", "damaged lines"),
     "missing": ("missing event", "missing events"),

@@ -85,6 +85,7 @@ def _config(record: RunRecord) -> Iterator[str]:
 def _surroundings(record: RunRecord) -> Iterator[str]:
     function, command, attempts = facts.function(record), facts.command(record), facts.attempts(record)
     told = [
+        ("origin", _md(facts.origin(record))),
         ("code", _md(facts.code(record))),
         ("function", function and _code(function)),
         ("started as", command and _code(command)),

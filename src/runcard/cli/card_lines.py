@@ -47,6 +47,7 @@ def _lines(record: RunRecord, siblings: Sequence[RunRecord], width: int) -> Iter
     for label, left, right in (
         ("code", facts.code(record), facts.function(record)),
         ("ran", facts.command(record), facts.machine(record)),
+        ("from", facts.origin(record), ""),
     ):
         yield from _fact(label, left, right, width)
     yield from _files("inputs", record.inputs, width)

@@ -12,14 +12,18 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import orjson
+
 from runcard import index, settings
 from runcard._selecting import select
+from runcard.capture.packages import requirements
 from runcard.errors import StoreError
 from runcard.importers._events import Writing
 from runcard.journal import Journal, encode, open_to_group
 from runcard.locks import locked
 from runcard.record import Status
 from runcard.redact import Redactor
+from runcard.sinks import views
 from runcard.sinks.files import FilesSource, file_mode, make_run, make_store, read_run, write_views
 from runcard.store import open_store
 
@@ -104,6 +108,7 @@ class Target:
                     return "not met by --where", Counter()
                 if record.status is not Status.RUNNING:
                     has_row = True
+                    views.write_start(partial, file_mode(root, self._mode), config=None, shared=_surroundings(record))
                     write_views(partial, replace(record, folder=str(root / run_id)), known=broken_off)
                 os.replace(partial, root / run_id)
             finally:
@@ -150,3 +155,14 @@ class Target:
             if appended and after.status is not Status.RUNNING:
                 write_views(folder, after, known=True)
         return "up to date" if appended else "there"
+
+
+def _surroundings(record: RunRecord) -> dict[str, bytes]:
+    """The files that a run writes at its start, of what is known of it."""
+    files = {
+        "environment.json": orjson.dumps(record.environment, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    }
+    packages = record.environment.get("packages")
+    if isinstance(packages, dict) and packages:
+        files["requirements.txt"] = requirements(packages).encode("utf-8", "replace")
+    return files
