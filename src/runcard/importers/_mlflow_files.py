@@ -115,7 +115,7 @@ def _stored(folder: Path, experiment: str | None) -> Stored:
     said = local_path(uri)
     if not home.is_dir() and said is not None and said.is_dir():
         home = said
-    if not home.is_dir() and uri and said is None:
+    if not home.is_dir() and said is None and uri and ("://" in uri or uri.startswith("mlflow-artifacts:")):
         left_out["artifact folders kept elsewhere"] = 1
     return Stored(
         id=run_id,

@@ -10,14 +10,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from runcard.errors import MissingExtra, SettingError, StoreError, describe
-from runcard.importers import Artifact, Aside, Damaged
+from runcard.importers import Artifact
 from runcard.importers.mlflow import Stored, imported, origin
 from runcard.redact import Redactor
 from runcard.sinks._mlflow_mapping import RUN_ID
 from runcard.sinks.registry import without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from runcard.importers import Imported
@@ -30,7 +30,7 @@ _SETTINGS = {
 }
 
 
-def runs(uri: str) -> Iterator[Imported | Damaged | Aside]:
+def runs(uri: str) -> Iterator[Imported]:
     """The runs that a tracking URI leads to.
 
     Raises:
@@ -41,7 +41,7 @@ def runs(uri: str) -> Iterator[Imported | Damaged | Aside]:
         yield from _runs(uri)
 
 
-def _runs(uri: str) -> Iterator[Imported | Damaged | Aside]:
+def _runs(uri: str) -> Iterator[Imported]:
     source = without_credentials(uri)
     try:
         from mlflow.entities import ViewType
@@ -63,11 +63,9 @@ def _runs(uri: str) -> Iterator[Imported | Damaged | Aside]:
     origins = {
         run.info.run_id: origin(run.info.run_id, run.info.start_time, run.data.tags.get(RUN_ID)) for _, run in found
     }
+    server = _Server(client, partial(_said, uri), MlflowException)
     for experiment, run in sorted(found, key=lambda pair: pair[1].info.start_time or 0):
-        try:
-            yield imported(_stored(client, experiment, run), source, origins)
-        except MlflowException as error:
-            yield Damaged(f"{source}, run {run.info.run_id}", _said(uri, error))
+        yield imported(server.stored(experiment, run), source, origins)
 
 
 @contextmanager
@@ -92,32 +90,63 @@ def _all(ask: Any, **options: Any) -> list[Any]:
     return found
 
 
-def _stored(client: Any, experiment: Any, run: Any) -> Stored:
-    run_id = run.info.run_id
-    history = [
-        (metric.key, metric.timestamp, metric.value, metric.step)
-        for name in run.data.metrics
-        for metric in client.get_metric_history(run_id, name)
-    ]
-    outputs = getattr(run, "outputs", None)
-    models = len(getattr(outputs, "model_outputs", None) or ())
-    return Stored(
-        id=run_id,
-        name=run.info.run_name,
-        experiment=experiment.name,
-        status=run.info.status,
-        start_ms=run.info.start_time,
-        end_ms=run.info.end_time,
-        user=run.info.user_id,
-        deleted="deleted" in (run.info.lifecycle_stage, experiment.lifecycle_stage),
-        tags=dict(run.data.tags),
-        params=dict(run.data.params),
-        metrics=lambda: history,
-        datasets=[_dataset(each) for each in getattr(getattr(run, "inputs", None), "dataset_inputs", None) or ()],
-        artifacts=_artifacts(client, run),
-        uri=run.info.artifact_uri,
-        left_out={"logged models": models} if models else {},
-    )
+class _Server:
+    """Asks for what a run has, when it is wanted: a run that is here already costs no request of its own."""
+
+    def __init__(self, client: Any, said: Callable[[BaseException], str], failure: type[Exception]) -> None:
+        self._client, self._said, self._failure = client, said, failure
+
+    def stored(self, experiment: Any, run: Any) -> Stored:
+        """One run."""
+        outputs = getattr(run, "outputs", None)
+        models = len(getattr(outputs, "model_outputs", None) or ())
+        inputs = getattr(run, "inputs", None)
+        return Stored(
+            id=run.info.run_id,
+            name=run.info.run_name,
+            experiment=experiment.name,
+            status=run.info.status,
+            start_ms=run.info.start_time,
+            end_ms=run.info.end_time,
+            user=run.info.user_id,
+            deleted="deleted" in (run.info.lifecycle_stage, experiment.lifecycle_stage),
+            tags=dict(run.data.tags),
+            params=dict(run.data.params),
+            metrics=partial(self._history, run),
+            datasets=[_dataset(each) for each in getattr(inputs, "dataset_inputs", None) or ()],
+            artifacts=self._artifacts(run),
+            uri=run.info.artifact_uri,
+            left_out={"logged models": models} if models else {},
+        )
+
+    def _history(self, run: Any) -> Iterator[tuple[str, int, float, int]]:
+        for name in run.data.metrics:
+            for metric in self._asked("get_metric_history", run.info.run_id, name):
+                yield metric.key, metric.timestamp, metric.value, metric.step
+
+    def _artifacts(self, run: Any, below: str | None = None) -> Iterator[Artifact]:
+        """The files of a run, folder by folder; each is fetched when it is to be copied."""
+        for entry in self._asked("list_artifacts", run.info.run_id, below):
+            if entry.is_dir:
+                yield from self._artifacts(run, entry.path)
+            else:
+                yield Artifact(
+                    entry.path,
+                    uri=f"{run.info.artifact_uri.rstrip('/')}/{entry.path}",
+                    fetch=partial(self._fetch, run.info.run_id, entry.path),
+                    bytes=entry.file_size,
+                )
+
+    def _fetch(self, run_id: str, name: str, path: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="runcard-import-") as folder:
+            shutil.move(self._asked("download_artifacts", run_id, name, folder), path)
+
+    def _asked(self, what: str, *arguments: Any) -> Any:
+        """What the client answers. Raises `OSError`, without credentials."""
+        try:
+            return getattr(self._client, what)(*arguments)
+        except self._failure as error:
+            raise OSError(self._said(error)) from None
 
 
 def _dataset(given: Any) -> dict[str, Any]:
@@ -125,25 +154,6 @@ def _dataset(given: Any) -> dict[str, Any]:
     context = next((tag.value for tag in given.tags or () if tag.key == "mlflow.data.context"), None)
     told = {"name": dataset.name, "digest": dataset.digest, "source": dataset.source, "context": context}
     return {**told, "source_type": dataset.source_type}
-
-
-def _artifacts(client: Any, run: Any, below: str | None = None) -> Iterable[Artifact]:
-    """The files of a run, folder by folder; each is fetched when it is to be copied."""
-    for entry in client.list_artifacts(run.info.run_id, below):
-        if entry.is_dir:
-            yield from _artifacts(client, run, entry.path)
-        else:
-            yield Artifact(
-                entry.path,
-                uri=f"{run.info.artifact_uri.rstrip('/')}/{entry.path}",
-                fetch=partial(_fetch, client, run.info.run_id, entry.path),
-                bytes=entry.file_size,
-            )
-
-
-def _fetch(client: Any, run_id: str, name: str, path: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="runcard-import-") as folder:
-        shutil.move(client.download_artifacts(run_id, name, folder), path)
 
 
 def _said(uri: str, error: BaseException) -> str:

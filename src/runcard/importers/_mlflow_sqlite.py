@@ -82,7 +82,7 @@ class _Database:
         home = self._home(uri, str(row["experiment_id"]), run_id)
         tags = {each["key"]: each["value"] or "" for each in self._of("tags", run_id)}
         left_out = {}
-        if home is None and uri and "://" in uri and local_path(uri) is None:
+        if home is None and uri and local_path(uri) is None and ("://" in uri or uri.startswith("mlflow-artifacts:")):
             left_out["artifact folders kept elsewhere"] = 1
         return Stored(
             id=run_id,
