@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from benchmarks.harness import Extent, Subject
     from benchmarks.works import Work
 
-_SHARE = 3.0  # a subject may take so many times its equal share of what is left, since most take less
+_SHARE = 2.0  # most take less than an equal share of the time that is left; the last but one may take two thirds
 _RESERVE_S = 60.0  # to remove what was made, and to write the table and the plot
 
 
@@ -68,7 +68,7 @@ class Running:
             turn = number % len(taking)
             order = taking[turn:] + taking[:turn]
             for place, subject in enumerate(order):
-                share = _SHARE * max(0.0, until - time.monotonic()) / (len(order) - place)
+                share = _SHARE * max(0.0, until - time.monotonic()) / (len(order) - place + 1)
                 self._try(work, subject, min(until, time.monotonic() + share))
             longest = max(longest, time.monotonic() - start)
             self._progress(f"{work.key}, round {number + 1} of {times}: {time.monotonic() - start:.0f} s")

@@ -23,5 +23,5 @@ class Space(Common):
                 database.execute(f"CREATE TEMP TABLE copied AS SELECT * FROM {table}")
                 for number in range(times):
                     copy = f"INSERT INTO {table} ({', '.join(columns)}) SELECT {taken} FROM copied"
-                    database.execute(copy, (f"{number:03}",))
+                    database.execute(copy, (f"x{number:02}",))  # no run of its own begins so
                 database.execute("DROP TABLE copied")
