@@ -327,6 +327,16 @@ def test_into_a_database(tmp_path):
     }
 
 
+def test_a_database_refers_to_the_files_where_they_lie(came, tmp_path):
+    """It keeps none: the record has the address of the original, and what is in no file is left out."""
+    url = f"sqlite:///{tmp_path}/runs.db"
+    (tmp_path / "model.bin").write_bytes(b"x")
+    files = [Artifact("model.bin", path=tmp_path / "model.bin"), Artifact("texts.jsonl", content=b"x")]
+    assert came(a_run(artifacts=files), into=url).left_out == {"files that this store does not keep": 1}
+    (record,) = open_store(url).runs()
+    assert [entry.uri for entry in record.artifacts] == [(tmp_path / "model.bin").as_uri()]
+
+
 def test_into_the_setting_without_a_word(tmp_path, store):
     """`runcard import mlruns` alone fills the store that `runcard ls` reads."""
     assert call("import", folder_of(tmp_path)).stdout == "3 runs imported\n"

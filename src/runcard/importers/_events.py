@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from runcard.record import Point, RunRecord
     from runcard.redact import Redactor
 
+NO_FILES = -1
+"""As a limit for copies: the store keeps no files, so that what is only content is left out."""
+
 _HASH_LIMIT = 1_000_000_000  # bytes, as for artifacts that a run logs itself
 _NAMES_AN_EVENT = 1_000
 _LAST_WORDS = (Status.FINISHED, Status.FAILED, Status.KILLED)
@@ -199,6 +202,9 @@ class Writing:
             size = lies.stat().st_size
         elif artifact.content is not None:
             size = len(artifact.content)
+            if copy_limit == NO_FILES:
+                self.left_out["files that this store does not keep"] += 1
+                return None
         if artifact.content is None and copy_limit is not None and (size is None or size > copy_limit):
             return self._reference(artifact, size)
         if artifact.content is None and lies is None and artifact.fetch is None:

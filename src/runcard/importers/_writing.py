@@ -18,7 +18,7 @@ from runcard import index, settings
 from runcard._selecting import select
 from runcard.capture.packages import requirements
 from runcard.errors import StoreError
-from runcard.importers._events import Writing
+from runcard.importers._events import NO_FILES, Writing
 from runcard.journal import Journal, encode, open_to_group
 from runcard.locks import locked
 from runcard.record import Status
@@ -50,6 +50,11 @@ class Target:
         self._url = None if isinstance(source, FilesSource) else os.fspath(into)
         self._known = frozenset() if isinstance(source, FilesSource) else frozenset(source.run_ids())
         self._home = source.root if isinstance(source, FilesSource) else None
+        self._copy_limit = wishes.copy_limit
+        if self._url is not None and not getattr(source, "keeps_files", False):
+            self._copy_limit = NO_FILES
+        elif dry_run:
+            self._copy_limit = 0
         self._root = staging / "runs" if dry_run or self._home is None else self._home
         current = settings.current()
         self._mode = current.mode
@@ -121,12 +126,11 @@ class Target:
         """The journal and the artifacts of a new run."""
         writing = Writing(run, self._redactor, self._wishes)
         path = folder / "journal.jsonl"
-        copy_limit = 0 if self._dry_run else self._wishes.copy_limit
         mode = file_mode(self._root, self._mode)
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             if mode & 0o070:
                 open_to_group(file.fileno(), mode)
-            events = enumerate(writing.events(folder, copy_limit))
+            events = enumerate(writing.events(folder, self._copy_limit))
             file.writelines(encode({"n": count, **event}) for count, event in events)
             file.flush()
             os.fsync(file.fileno())  # before the folder gets its name: what is there is believed
@@ -145,7 +149,7 @@ class Target:
         with index.noted(folder.parent, folder.name), locked(path):
             journal = Journal(path, shared=True)
             try:
-                appended = [journal.append(event) for event in writing.news(record, folder, self._wishes.copy_limit)]
+                appended = [journal.append(event) for event in writing.news(record, folder, self._copy_limit)]
             finally:
                 journal.close()
             writing.age(path)
