@@ -6,6 +6,7 @@ failing at it; what is refused all the same, or lost with a connection, is tried
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import time
@@ -60,7 +61,7 @@ class Transaction:
     def insert(
         self, table: str, types: Mapping[str, str], rows: Sequence[Mapping[str, Any]], *, update: str | None = None
     ) -> None:
-        """Insert rows that are not there yet; on PostgreSQL as one statement over arrays, a statement a row is slow.
+        """Insert rows that are not there yet; on PostgreSQL as one JSON, sooner than arrays.
 
         Args:
             table: Its name.
@@ -80,9 +81,10 @@ class Transaction:
             statement = f"INSERT INTO {table} ({names}) VALUES ({values}) {conflict}"  # noqa: S608 - names of our own
             self._connection.execute(text(statement), rows)
         else:
-            arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in types.items())
-            statement = f"INSERT INTO {table} ({names}) SELECT * FROM unnest({arrays}) {conflict}"  # noqa: S608 - likewise
-            self.run(statement, **{name: [row[name] for row in rows] for name in types})
+            columns = ", ".join(f"{name} {kind}" for name, kind in types.items())
+            given = f"json_to_recordset(CAST(:rows AS json)) AS r({columns})"
+            statement = f"INSERT INTO {table} ({names}) SELECT {names} FROM {given} {conflict}"  # noqa: S608 - likewise
+            self.run(statement, rows=_json(rows))
 
     def among(self, parameter: str) -> str:
         """What follows a column in SQL that is to be one of many: the parameter is what `listed` makes of them."""
@@ -190,6 +192,18 @@ class Database:
                 raise StoreError(f"{self._name}: {_said(error)}") from None
             time.sleep(pause * (0.5 + random.random()))  # noqa: S311 - so that two do not meet again
             pause = min(0.5, pause * 2)
+
+
+def _json(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as PostgreSQL reads them out of JSON: every number exact, and those that JSON has not as their names."""
+    plain = [
+        {
+            name: repr(value) if type(value) is float and not math.isfinite(value) else value
+            for name, value in row.items()
+        }
+        for row in rows
+    ]
+    return orjson.dumps(plain).decode()
 
 
 def _manual_transactions(connection: Any, _record: Any) -> None:
