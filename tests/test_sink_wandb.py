@@ -100,6 +100,7 @@ def test_runs_are_whole(home, store, capfd):
     after = sys.excepthook, signal.getsignal(signal.SIGINT), "wandb.sdk" in sys.modules, dict(os.environ)
     assert after[:2] == before[:2], "wandb has changed the user's process"
     assert after[3] == before[3]
+    assert (home / "wandb" / ".gitignore").read_text() == "*\n"
     assert capfd.readouterr().out == ""
 
 
@@ -115,6 +116,27 @@ def test_the_users_process_imports_no_wandb(home, tmp_path):
     done = finished(program(tmp_path, code))
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
     assert only_run(home).points("x") == [(0, 1)]
+
+
+def test_a_ctrl_c_in_the_terminal_is_the_programs_own(home, tmp_path):
+    """SIGINT to the whole group of processes ends the run as killed, and what speaks to wandb lives to tell it."""
+    code = """
+        import time
+        from runcard import run
+        with run("r", sinks=["file:", "wandb:p"]) as r:
+            r.log(x=1)
+            print("READY", flush=True)
+            time.sleep(60)
+    """
+    process = started(program(tmp_path, code), start_new_session=True)
+    process.stdout.readline()
+    _wait_for(lambda: folders(home))
+    first = folders(home)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    found = only_run(home)
+    assert [found.path.parent] == first, "it was told again by another process"
+    assert (found.exit_code, found.points("x")) == (255, [(0, 1)])
 
 
 def test_what_a_killed_process_left_comes_with_sync(home, tmp_path, store):
@@ -205,6 +227,34 @@ def test_a_forked_child_has_a_process_of_its_own(home, tmp_path):
         "child",
         "after",
     }
+
+
+def test_a_forked_worker_keeps_nothing_of_a_killed_run_alive(home, tmp_path):
+    """A worker that outlives its killed parent does not keep the parent's run open in W&B."""
+    code = """
+        import os, time
+        from runcard import run
+        with run("r", sinks=["file:", "wandb:p"]) as r:
+            r.log(x=1)
+            while not any(name.startswith("offline") for name in os.listdir("home/wandb")):
+                time.sleep(0.05)
+            worker = os.fork()
+            if worker == 0:
+                time.sleep(60)
+                os._exit(0)
+            print(worker, flush=True)
+            time.sleep(60)
+    """
+    (home / "wandb").mkdir()
+    process = started(program(tmp_path, code))
+    worker = int(process.stdout.readline())
+    try:
+        process.kill()
+        _wait_for(lambda: b"run" in next(folders(home)[0].glob("*.wandb")).read_bytes()[7:])
+        os.kill(worker, 0)
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        process.communicate()
 
 
 def test_a_run_in_the_spool_goes_once_wandb_has_it(home, tmp_path):
@@ -391,6 +441,46 @@ def _events(logged, writer="journal"):
         {"n": n, "writer": writer, "kind": "log", "t": float(n), "step": step, "metrics": metrics}
         for n, (step, metrics) in enumerate(logged)
     ]
+
+
+class _Process:
+    """Stands for the process beside: keeps what it is asked, and fails when it is told to."""
+
+    alive = True
+
+    def __init__(self, step=0):
+        self.step, self.asked, self.fails = step, [], False
+
+    def ask(self, request, _seconds=0):
+        self.asked.append(request)
+        if self.fails:
+            raise StoreError("the disk is full")
+        return {"step": self.step}
+
+
+def test_rows_that_wandb_has_are_not_sent_again(monkeypatch):
+    """Of a run that W&B knows up to a step, the rows from there on are sent."""
+    sink, process = wandb.open_sink("wandb:p"), _Process(step=3)
+    monkeypatch.setattr(sink, "_at", lambda place: process)
+    sink.start(record(1, status=Status.RUNNING))
+    sink.extend(record(1).run_id, _events([(step, {"a": step}) for step in range(7)]))
+    assert [row[0] for request in process.asked[1:] for row in request["rows"]] == [3, 4, 5]
+
+
+def test_after_a_failure_a_run_is_told_from_its_beginning(monkeypatch):
+    """When wandb fails at something, the run is opened anew, and nothing of what was told counts as kept."""
+    sink, process = wandb.open_sink("wandb:p"), _Process()
+    monkeypatch.setattr(sink, "_at", lambda place: process)
+    given, events = record(1, status=Status.RUNNING), _events([(step, {"a": step}) for step in range(3)])
+    sink.start(given)
+    process.fails = True
+    with pytest.raises(StoreError, match="full"):
+        sink.extend(given.run_id, events)
+    process.fails = False
+    del process.asked[:]
+    sink.extend(given.run_id, events)
+    assert [request["do"] for request in process.asked] == ["start", "rows"]
+    assert [row[0] for row in process.asked[1]["rows"]] == [0, 1]
 
 
 def test_other_ranks_log_nothing_and_forked_children_last():

@@ -89,6 +89,7 @@ def start(run: str, project: str, entity: str | None, settings: dict[str, Any], 
     wanted: dict[str, Any] = {**QUIET, **settings}
     chosen = {name: value for name, value in wanted.items() if name in known and value is not None}
     before = set(_folders(run))
+    _hide_from_git(wandb.setup().settings.wandb_dir)
     try:
         opened = runs[run] = wandb.init(
             id=run,
@@ -197,6 +198,16 @@ def _folders(run: str, *kinds: str) -> list[str]:
     endings = (name, f"{name}-[0-9]*")
     patterns = [f"{kind}-*-{ending}" for kind in kinds or ("offline-run", "run") for ending in endings]
     return [path for pattern in patterns for path in glob.glob(os.path.join(base, pattern))]
+
+
+def _hide_from_git(folder: str) -> None:
+    """Let a folder that begins here make no repository dirty: the next run's patch would hold this one."""
+    try:
+        os.makedirs(folder)
+        with open(os.path.join(folder, ".gitignore"), "x", encoding="utf-8") as file:
+            file.write("*\n")
+    except OSError:
+        pass  # it is there, and whoever made it has seen to that; or wandb will say what is wrong
 
 
 def _check_folder(opened: Any) -> None:
