@@ -22,6 +22,8 @@ from runcard import open_store, run
 from runcard.errors import SettingError
 from runcard.importers import import_runs, kind_of, wandb
 from runcard.importers._wandb_file import Message, RecordFile
+from runcard.importers._wandb_records import Gathered
+from runcard.record import Point
 
 WRITER = """
 import os, sys, wandb
@@ -165,6 +167,18 @@ def test_what_the_sink_delivered_comes_back_as_it_was(tmp_path, monkeypatch, sto
     assert open_store(tmp_path / "back").get(child.run_id).parent_id == r.run_id
 
 
+def test_a_run_of_ours_that_was_broken_off_has_no_last_word(tmp_path):
+    """What the sink closed because its process was gone has its own steps, and no end."""
+    read = Gathered()
+    read.run = {"id": "20261123T101112-7k3f9q2m", "project": "p"}
+    read.started_at, read.exit_code = 1.0, 1
+    read.rows = [(0, 2.0, {"step": 7, "a": 1, "big": 1e30, "big.exact": hex(10**30)})]
+    found = wandb.imported(read, str(tmp_path))
+    assert (found.status, found.ended_at) == (None, None)
+    assert list(found.points) == [Point("a", 7, 1, 2.0), Point("big", 7, 10**30, 2.0)]
+    assert found.origin.run_id == "20261123T101112-7k3f9q2m"
+
+
 def test_nothing_of_wandb_is_loaded(written, tmp_path):
     """A folder is read without wandb, which nobody has to install for it."""
     code = f"""
@@ -245,10 +259,11 @@ def _append(data, payload):
         first = False
 
 
-@given(st.lists(st.binary(max_size=400) | st.just(b"x" * 40_000), max_size=12), st.integers(0), st.integers(1, 255))
-def test_a_log_is_read_around_its_damage(tmp_path_factory, payloads, place, change):
+@given(st.lists(st.binary(max_size=60) | st.integers(32_000, 70_000), max_size=8), st.integers(0), st.integers(1, 255))
+def test_a_log_is_read_around_its_damage(tmp_path_factory, lengths, place, change):
     """A whole log gives every message; of one with a byte changed, no message that was never written, and no error."""
     path = tmp_path_factory.mktemp("log") / "run-x.wandb"
+    payloads = [bytes([length % 251]) * length if isinstance(length, int) else length for length in lengths]
     content = bytearray(b":W&B\xe1\xbe\x00")
     for payload in payloads:
         _append(content, payload)

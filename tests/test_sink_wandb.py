@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from datetime import datetime
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -348,9 +349,10 @@ def test_a_url_that_names_no_project_is_refused(url):
         registry.check(url)
 
 
-def test_a_missing_package_is_said_with_its_extra(monkeypatch):
-    """Without wandb the URL is refused at once, with the command that installs it."""
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+@pytest.mark.parametrize("found", [None, ModuleSpec("wandb", None)])
+def test_a_missing_package_is_said_with_its_extra(monkeypatch, found):
+    """Without wandb, be there a folder of that name or not, the URL is refused with the command that installs it."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: found)
     with pytest.raises(MissingExtra, match=r'pip install "runcard\[wandb\]"'):
         wandb.open_sink.check("wandb:p")
 

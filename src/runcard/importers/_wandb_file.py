@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _HEAD = b":W&B\xe1\xbe\x00"
 _BLOCK = 1 << 15
 _CHUNK = struct.Struct("<IHB")
-_WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
+_HOLE, _WHOLE, _FIRST, _LAST = 0, 1, 2, 4  # and 3, one in the middle
 _DEPTH = 64  # bytes of a varint are ten at most; a longer one is none
 
 
@@ -119,7 +119,10 @@ class RecordFile:
             block, at = _HEAD + file.read(_BLOCK - len(_HEAD)), len(_HEAD)
             while block:
                 for kind, data in self._chunks(block, at):
-                    if kind in (_WHOLE, _FIRST):
+                    if kind == _HOLE:
+                        self.damaged += parts is not None or bool(data)
+                        parts = None
+                    elif kind in (_WHOLE, _FIRST):
                         self.damaged += parts is not None
                         parts = []
                     if parts is None:  # the beginning of this one was lost
@@ -132,20 +135,21 @@ class RecordFile:
         self.damaged += parts is not None
 
     def _chunks(self, block: bytes, at: int) -> Iterator[tuple[int, bytes]]:
-        """The chunks of a block; after a damaged one nothing in it can be found again."""
+        """The chunks of a block; where nothing more in it can be found, a hole."""
         while at + _CHUNK.size <= len(block):
             checksum, length, kind = _CHUNK.unpack_from(block, at)
             begin = at + _CHUNK.size
             at = begin + length
             if kind == 0 and length == 0:
-                return  # the rest of the block was never written
+                yield _HOLE, b""  # the rest of the block was never written
+                return
             data = block[begin:at]
             if len(data) < length or not _WHOLE <= kind <= _LAST or zlib.crc32(block[begin - 1 : at]) != checksum:
-                self.damaged += 1
+                yield _HOLE, block[begin - 1 :]
                 return
             yield kind, data
         if len(block) < _BLOCK and at < len(block):
-            self.damaged += 1  # cut off in the middle of a chunk's head
+            yield _HOLE, block[at:]  # cut off in the middle of a chunk's head
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:

@@ -64,19 +64,18 @@ def runs(source: str) -> Iterator[Imported | Damaged]:
         if "id" in read.run:
             yield imported(read, str(together[0].parent))
         else:
-            yield Damaged(str(together[0]), problem or "it holds no run; wandb was killed before it wrote anything")
+            yield Damaged(str(together[0]), problem or "it holds no run yet: wandb writes some 32 KiB at a time")
 
 
 def imported(read: Gathered, source: str) -> Imported:
     """The common form of what was read."""
-    own = _own(read)
+    ours, own = is_run_id(read.run["id"]), _own(read)
     began = _moment(own.get("started_at")) or read.started_at or min((at for _, at, _ in read.rows if at), default=0.0)
     told = surroundings(read.around, read.folders)
     code = git(read.run.get("commit") or told.get("commit"), remote=read.run.get("remote") or told.get("remote"))
-    points, last = _points(read, began, own=bool(own))
-    metrics, result = _summary(read, last, own=bool(own))
+    points, last = _points(read, began, own=ours)
+    metrics, result = _summary(read, last, own=ours)
     parent = own.get("parent_id")
-    ours = isinstance(parent, str) and is_run_id(parent)
     ids: dict[str, Any] = {name: read.run[name] for name in _IDS if name in read.run}
     return Imported(
         origin=_origin(read, began),
@@ -85,8 +84,10 @@ def imported(read: Gathered, source: str) -> Imported:
         experiment=str(own.get("experiment") or read.run.get("project") or "uncategorized"),
         status=_status(read, own),
         ended_at=_ended_at(read, began, own),
-        parent=Origin("wandb", parent, 0.0, parent) if ours and isinstance(parent, str) else None,
-        config={_given(key, "config/") if own else key: value for key, value in read.config.items() if key != "_wandb"},
+        parent=Origin("wandb", parent, 0.0, parent) if isinstance(parent, str) and is_run_id(parent) else None,
+        config={
+            _given(key, "config/") if ours else key: value for key, value in read.config.items() if key != "_wandb"
+        },
         points=points,
         metrics=metrics,
         result=result or None,
@@ -132,6 +133,8 @@ def _origin(read: Gathered, began: float) -> Origin:
 def _status(read: Gathered, own: Mapping[str, Any]) -> Status | None:
     if read.exit_code is None or own.get("status") == Status.CRASHED:
         return None
+    if is_run_id(read.run["id"]) and not own:
+        return None  # the sink closed it because its process was gone
     if own.get("status") in (Status.FINISHED, Status.FAILED, Status.KILLED):
         return Status(own["status"])
     if read.exit_code == _INTERRUPTED:
@@ -140,7 +143,7 @@ def _status(read: Gathered, own: Mapping[str, Any]) -> Status | None:
 
 
 def _ended_at(read: Gathered, began: float, own: Mapping[str, Any]) -> float | None:
-    if read.exit_code is None:
+    if _status(read, own) is None:
         return None
     return _moment(own.get("ended_at")) or max(began + read.runtime, read.last_at)
 

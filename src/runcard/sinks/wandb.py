@@ -44,7 +44,8 @@ def _check(url: str) -> None:
     from importlib.util import find_spec
 
     _parsed(url)
-    if find_spec("wandb") is None:
+    found = find_spec("wandb")
+    if found is None or found.origin is None:  # a folder of runs in the working directory is found by that name too
         raise MissingExtra('wandb is not installed: pip install "runcard[wandb]"')
     place = Place()
     if place.mode in ("online", "shared") and not place.has_key:
