@@ -83,12 +83,12 @@ def test_missing_and_impossible_paths(tmp_path):
 def test_pipes_sockets_and_devices_are_never_opened(tmp_path):
     """Neither a pipe without a writer nor a device blocks or is read."""
     os.mkfifo(tmp_path / "pipe")
-    assert inputs.describe(tmp_path / "pipe")["kind"] == "fifo"
-    assert inputs.describe("/dev/zero")["kind"] == "device"
+    assert inputs.describe(tmp_path / "pipe")["type"] == "fifo"
+    assert inputs.describe("/dev/zero")["type"] == "device"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(os.path.relpath(tmp_path / "s"))
         told = inputs.describe(tmp_path / "s")
-    assert (told["kind"], told["hashed"], told["sha256"]) == ("socket", False, None)
+    assert (told["type"], told["hashed"], told["sha256"]) == ("socket", False, None)
 
 
 def test_a_pipe_put_in_the_files_place_does_not_block(tmp_path):
@@ -124,7 +124,7 @@ def test_a_folder_is_the_hash_of_its_tree(tmp_path):
         return inputs.describe(tmp_path / name)
 
     first = tree("a", {"x": "1", "sub/y": "22"})
-    assert (first["kind"], first["files"], first["bytes"]) == ("folder", 2, 3)
+    assert (first["type"], first["files"], first["bytes"]) == ("folder", 2, 3)
     assert tree("b", {"sub/y": "22", "x": "1"})["sha256"] == first["sha256"]
     others = [{"x": "2", "sub/y": "22"}, {"z": "1", "sub/y": "22"}, {"x": "1", "y": "22"}]
     hashes = {tree(f"c{number}", files)["sha256"] for number, files in enumerate(others)}

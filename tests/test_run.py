@@ -647,6 +647,19 @@ def test_inputs_are_hashed(store, tmp_path):
         assert found["train.csv"].bytes == 4
 
 
+def test_a_folder_is_an_input_like_a_file(store, tmp_path):
+    """A folder given at the start, or named later, stands in the record with its files' number, size and hash."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.txt").write_text("hi")
+    with run("first", inputs=[tmp_path / "data"]):
+        pass
+    with run("later") as r:
+        r.log_input(tmp_path / "data")
+    for name in ("first", "later"):
+        (found,) = store.get(name).inputs
+        assert (found.type, found.files, found.bytes, len(found.sha256)) == ("folder", 1, 2, 64)
+
+
 def test_a_missing_input_never_stops_the_run(store, tmp_path):
     """An input that is not there is recorded as such, or counted; the run goes on."""
     import warnings

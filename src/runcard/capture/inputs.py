@@ -60,7 +60,7 @@ def describe(path: Path | str, *, limit: int = 1_000_000_000) -> dict[str, Any]:
         return {**told, **_folder(Path(full), limit)}
     told |= {"bytes": found.st_size, "mtime": _iso(found.st_mtime)}
     if not stat.S_ISREG(found.st_mode):
-        return {**told, "kind": _kind(found.st_mode), "sha256": None, "hashed": False}
+        return {**told, "type": _kind(found.st_mode), "sha256": None, "hashed": False}
     if found.st_size > limit:
         return {**told, "sha256": None, "hashed": False}
     try:
@@ -133,7 +133,7 @@ def _folder(folder: Path, limit: int) -> dict[str, Any]:
         digest.update(os.fsencode(name) + b"\0" + one.encode() + b"\n")
     else:
         whole = True
-    told: dict[str, Any] = {"kind": "folder", "files": files, "bytes": size, "mtime": _iso(latest)}
+    told: dict[str, Any] = {"type": "folder", "files": files, "bytes": size, "mtime": _iso(latest)}
     if not whole:
         return {**told, "files": _MOST_FILES, "more": True, "sha256": None, "hashed": False}
     if failed or size > limit:

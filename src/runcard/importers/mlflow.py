@@ -215,7 +215,7 @@ def _input(dataset: Mapping[str, Any]) -> dict[str, Any]:
         told = None
     if isinstance(told, dict):
         address = next((told[key] for key in ("uri", "url", "path") if isinstance(told.get(key), str)), None)
-    found = {"path": address or dataset.get("name") or "dataset", "kind": "dataset", "sha256": None, "hashed": False}
+    found = {"path": address or dataset.get("name") or "dataset", "type": "dataset", "sha256": None, "hashed": False}
     for key in ("name", "digest", "context", "source_type"):
         if isinstance(dataset.get(key), str) and dataset[key]:
             found[key] = dataset[key]
