@@ -315,6 +315,26 @@ def test_online_a_run_is_told_once(home, monkeypatch, store):
         assert not [path for path in server.asked if "otel" in path], "wandb reports on its use"
 
 
+@pytest.mark.slow
+def test_a_server_that_comes_back_gets_the_rest(home, monkeypatch):
+    """While W&B's server is away the run goes on and ends in its time; back again, it is told all, once."""
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    monkeypatch.setenv("RUNCARD_DEADLINE", "2")
+    with wandb_server() as (url, server):
+        monkeypatch.setenv("WANDB_BASE_URL", url)
+        r = run("r", sinks=["file:", "wandb:team/cats"]).start()
+        r.log(step=0, a=0)
+        _wait_for(lambda: server.runs)
+    r.log(step=1, a=1)
+    with pytest.warns(RuncardWarning, match="is kept"):
+        r.end()
+    with wandb_server(server.server_port, server.runs):
+        _wait_for(lambda: server.runs[r.run_id]["exit"] == 0)
+    rows = [json.loads(line) for line in server.runs[r.run_id]["lines"]["wandb-history.jsonl"]]
+    assert [(row["_step"], row["a"]) for row in rows] == [(0, 0), (1, 1)]
+
+
 def test_doctor_says_whether_wandb_can_be_used(home, monkeypatch, tmp_path):
     """The doctor is content with a folder that can be written, and names one that cannot."""
     assert examine("wandb:p")[1:] == (True, "can be reached and written", 0)

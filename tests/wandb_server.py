@@ -10,10 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @contextmanager
-def wandb_server():
-    """Its URL, its runs by id, and the paths that were asked for."""
-    server = _Server(("127.0.0.1", 0), _Handler)
-    server.runs, server.asked = {}, []
+def wandb_server(port=0, runs=None):
+    """Its URL; and itself, with its runs by id and the paths that were asked for."""
+    server = _Server(("127.0.0.1", port), _Handler)
+    server.daemon_threads, server.block_on_close = True, False
+    server.runs, server.asked = {} if runs is None else runs, []
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
