@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
 from runcard import open_store, query, run
-from runcard.errors import QueryError
+from runcard.errors import QueryError, RunNotFound
 from runcard.record import Fields, RunRecord, Status, as_fields
-from runcard.sinks import sql
+from runcard.sinks import _sql_listing, sql
 from runcard.sinks._sql_where import conditions
 
 BEGAN = datetime(2026, 11, 23, 10, 11, 12, tzinfo=UTC)
@@ -202,8 +202,8 @@ def test_a_listing_reads_no_more_than_is_looked_at(database, monkeypatch):
     store = filled(database, [plain(when=n, config={"lr": n}, metrics={"loss": n}) for n in range(5)])
     read = []
     monkeypatch.setattr(sql.SqlSink, "records", lambda _: read.append("all"))
-    whole = sql.SqlSink.record
-    monkeypatch.setattr(sql.SqlSink, "record", lambda self, run_id: read.append(run_id) or whole(self, run_id))
+    some = sql.SqlSink._some
+    monkeypatch.setattr(sql.SqlSink, "_some", lambda self, run_ids: read.extend(run_ids) or some(self, run_ids))
     found = store.runs('config.lr >= 1 and "x" not in tags', sort="metrics.loss")
     assert [r.config.lr for r in found] == [1, 2, 3, 4]
     assert [(r.name, r.metrics, r.status, r.tags, r.folder) for r in store.rank("loss", "maximize", limit=1)] == [
@@ -212,6 +212,24 @@ def test_a_listing_reads_no_more_than_is_looked_at(database, monkeypatch):
     assert read == []
     assert (found[0].environment, found[0].artifacts) == ({}, [])
     assert read == [found[0].run_id]
+
+
+def test_whole_records_one_after_the_other_are_read_together(database, monkeypatch):
+    """Who looks at everything of every run costs a query for some of them, not one a run; a run that went is said."""
+    store = filled(database, [plain(when=n) for n in range(7)])
+    asked, some = [], sql.SqlSink._some
+    monkeypatch.setattr(sql.SqlSink, "_some", lambda self, run_ids: asked.append(len(run_ids)) or some(self, run_ids))
+    monkeypatch.setattr(_sql_listing, "AHEAD", 4)
+    found = store.runs()
+    assert [record.resources for record in found] == [{}] * 7
+    assert asked == [1, 4, 2]
+    (gone,) = store.runs(limit=1)
+    engine = create_engine(database.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.begin() as connection:
+        connection.execute(text(f"DELETE FROM runcard_runs WHERE run_id = '{gone.run_id}'"))
+    engine.dispose()
+    with pytest.raises(RunNotFound, match="not there any more"):
+        _ = gone.environment
 
 
 def test_a_run_that_goes_on_stands_as_its_events_say(database):

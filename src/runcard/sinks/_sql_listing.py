@@ -17,6 +17,7 @@ from runcard._columns import ListedRecord
 from runcard._paths import MISSING
 from runcard._ranking import At, check_at, is_result, metric_value, sign_of
 from runcard._selecting import SortKey, arranged, check_limit, parse_sort, parse_status, predicate
+from runcard.errors import RunNotFound
 from runcard.record import RunRecord, Status
 from runcard.sinks._sql_numbers import label
 from runcard.sinks._sql_records import HEAVY, began
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
     from runcard.sinks._sql_engine import Database, Transaction
 
     Test = Callable[[RunRecord], bool]
+    Read = Callable[[list[str]], list[RunRecord]]
 
 BLOCK = 1_000  # runs whose lean fields are read at a time
+AHEAD = 50  # records that are read at a time
 _GREATEST = sys.float_info.max
 
 
@@ -58,10 +61,10 @@ class Listing:
 
     Args:
         database: Where they are.
-        read: Reads one run's record by its id.
+        read: Reads the records of runs by their ids, those that are there.
     """
 
-    def __init__(self, database: Database, read: Callable[[str], RunRecord]) -> None:
+    def __init__(self, database: Database, read: Read) -> None:
         self._database = database
         self._read = read
 
@@ -246,9 +249,7 @@ def is_unsayable(text: Any) -> bool:
 class _Found:
     """The runs that answer, newest first, each a place; and what is known of them in columns."""
 
-    def __init__(
-        self, database: Database, read: Callable[[str], RunRecord], rows: list[Any], live: list[Any], chosen: _Chosen
-    ) -> None:
+    def __init__(self, database: Database, read: Read, rows: list[Any], live: list[Any], chosen: _Chosen) -> None:
         self._database = database
         self._chosen = chosen
         self._live = live
@@ -271,7 +272,7 @@ class _Found:
         if question.is_all:
             live = [(moment, record) for (_, moment), record in zip(self._live, self._live_records(), strict=True)]
         else:
-            read = [self._read(run_id) for run_id, _ in self._live]
+            read = self._read([run_id for run_id, _ in self._live]) if self._live else []
             live = [(began(record), record) for record in read if answers(record)]
         if not self._chosen.is_whole:
             kept = []
@@ -287,7 +288,7 @@ class _Found:
             self._merge(live)
 
     def _live_records(self) -> list[RunRecord]:
-        return [_lazy(run_id, None, self._read) for run_id, _ in self._live]
+        return _listed([run_id for run_id, _ in self._live], self._database, self._read, live=True)
 
     def _merge(self, live: list[tuple[int, RunRecord]]) -> None:
         moments = [*self._began, *(moment for moment, _ in live)]
@@ -387,12 +388,23 @@ class _Found:
 class _Block:
     """The lean fields of some runs, read together when one of them is looked at."""
 
-    __slots__ = ("_database", "_fields", "_ids")
+    __slots__ = ("_ahead", "_database", "_fields", "_ids", "_last", "_read")
 
-    def __init__(self, ids: list[str], database: Database) -> None:
+    def __init__(self, ids: list[str], database: Database, read: Read) -> None:
         self._ids = ids
         self._database = database
         self._fields: dict[str, str] | None = None
+        self._read = read
+        self._last = -2  # the place that was read whole
+        self._ahead: dict[str, RunRecord] = {}
+
+    def whole(self, run_id: str) -> RunRecord:
+        """The record of a run; where one after the other is asked for, some are read at once. Raises `RunNotFound`."""
+        place = self._ids.index(run_id)
+        if place == self._last + 1 and run_id not in self._ahead:
+            self._ahead = {record.run_id: record for record in self._read(self._ids[place : place + AHEAD])}
+        self._last = place
+        return self._ahead.pop(run_id, None) or _only(self._read([run_id]), run_id)
 
     def take(self, run_id: str) -> str:
         """What is known of a run as JSON; nothing when it is not there any more."""
@@ -442,22 +454,28 @@ class LeanRecord(ListedRecord):
         return getattr(self, name)
 
 
-def _listed(ids: list[str], database: Database, read: Callable[[str], RunRecord]) -> list[RunRecord]:
+def _listed(ids: list[str], database: Database, read: Read, *, live: bool = False) -> list[RunRecord]:
+    """Records that nothing is read of yet; those that go on are only ever read whole."""
     found: list[RunRecord] = []
+    make, put = LeanRecord.__new__, object.__setattr__
     for at in range(0, len(ids), BLOCK):
         some = ids[at : at + BLOCK]
-        block = _Block(some, database)
-        found += [_lazy(run_id, block, read) for run_id in some]
+        block = _Block(some, database, read)
+        told: Any = "" if live else block
+        for run_id in some:
+            record = make(LeanRecord)
+            put(record, "run_id", run_id)
+            put(record, "folder", None)
+            put(record, "_table", told)
+            put(record, "_read", block.whole)
+            found.append(record)
     return found
 
 
-def _lazy(run_id: str, block: _Block | None, read: Callable[[str], RunRecord], put: Any = object.__setattr__) -> Any:
-    record = LeanRecord.__new__(LeanRecord)
-    put(record, "run_id", run_id)
-    put(record, "_table", block)
-    put(record, "_read", read)
-    put(record, "folder", None)
-    return record
+def _only(records: list[RunRecord], run_id: str) -> RunRecord:
+    if not records:
+        raise RunNotFound(f"the run {run_id!r} is not there any more")
+    return records[0]
 
 
 _FEW = 5_000  # records for which their ids go into the query

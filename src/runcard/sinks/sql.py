@@ -152,7 +152,7 @@ class SqlSink:
         """
         from runcard.sinks._sql_listing import Listing, Question
 
-        return Listing(self._database, self.record).runs(Question(where, experiment, status), sort, limit)
+        return Listing(self._database, self._some).runs(Question(where, experiment, status), sort, limit)
 
     def ranking(
         self,
@@ -172,7 +172,7 @@ class SqlSink:
         """
         from runcard.sinks._sql_listing import Listing, Question
 
-        found = Listing(self._database, self.record)
+        found = Listing(self._database, self._some)
         return found.ranked(Question(where, experiment, status), metric, direction, at, limit)
 
     def journals(self, run_id: str) -> dict[str, list[Event]]:
@@ -234,6 +234,19 @@ class SqlSink:
 
             self._opened = Database(self._address)
         return self._opened
+
+    def _some(self, run_ids: list[str]) -> list[RunRecord]:
+        """The records of these runs, those that are here."""
+
+        def work(transaction: Transaction) -> list[Any]:
+            return transaction.run(
+                "SELECT run_id, status, seen_at, record FROM runcard_runs"  # noqa: S608 - our own words
+                f" WHERE run_id {transaction.among('ids')} ORDER BY run_id DESC",
+                ids=transaction.listed(run_ids),
+            )
+
+        nothing: list[Any] = []
+        return [self._from_row(*row) for row in self._database.read(work, nothing)]
 
     def _from_row(self, run_id: str, status: str, seen_at: float, text: str) -> RunRecord:
         history = History(lambda: points(self._database.read(lambda t: read_journals(t, run_id, ("start", "log")), {})))
