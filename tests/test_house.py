@@ -18,9 +18,9 @@ SOURCE = ROOT / "src" / "runcard"
 # From low to high; a module imports from its own layer and from lower ones. A folder stands for all in it.
 LAYERS = [
     ["errors"],
-    ["events", "record", "_folding"],
+    ["events", "record", "_folding", "_points", "_shapes"],
     ["redact", "_secret_names", "_secret_patch", "_secret_shapes", "values", "_values", "_paths", "_words", "_facts"],
-    ["journal", "identity", "locks"],
+    ["journal", "_reading", "identity", "locks"],
     # The parts of query are pure functions of records: the store filters with them, so they lie below it.
     ["query", "_compare", "_explain", "_operations", "_patches", "_ranking", "_replicates", "_selecting", "_where"],
     ["leaderboard", "_rows", "index", "_changelog", "_columns", "_listing", "_frames", "settings", "card", "_notebook"],
@@ -44,8 +44,9 @@ LAYERS = [
         "lineage",
     ],
     [
-        *["_run", "_actions", "_closing", "_configure", "_current", "_files", "_forked", "_module", "_opening"],
-        *["_options", "_outcome", "_places", "_pulse", "_rerun_child", "_rerun_link", "_standing"],
+        *["_run", "_actions", "_attach", "_beside", "_closing", "_configure", "_current", "_files", "_forked"],
+        *["_given", "_metrics", "_module", "_opening", "_options", "_outcome", "_places", "_pulse", "_ranks"],
+        *["_rerun_child", "_rerun_link", "_resuming", "_settling", "_standing"],
     ],
     ["_tracked", "_binding", "_proxies"],
     ["cli", "integrations", "importers", "testing", "dashboard", "__main__"],

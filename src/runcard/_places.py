@@ -6,7 +6,6 @@ memory. It is never lost for want of a place, unless ``strict``.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from runcard import settings
 from runcard._folding import points
-from runcard.errors import RunStateError, StoreError, describe, is_strict, warn
-from runcard.identity import Token, began, is_alive, is_run_id, launch_of, new_run_id, scheduler_job
+from runcard._ranks import is_within, shared_run
+from runcard._resuming import resumed
+from runcard.errors import StoreError, describe, is_strict, warn
+from runcard.identity import Token, is_alive, is_run_id, launch_of, new_run_id
 from runcard.journal import Journal, MemoryJournal, Reading, last_events
-from runcard.record import History, RunRecord, Status, fold
+from runcard.record import History, RunRecord, fold
 from runcard.sinks import registry, views
-from runcard.sinks.files import file_mode, just_written, make_run, make_store, read_run
+from runcard.sinks.files import file_mode, just_written, make_run, make_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -94,9 +95,12 @@ def find(run: Run, wanted: Settings, token: Token | None, config_hash: str | Non
     """
     root, spooled = _root(wanted, token)
     if root is not None:
-        resumed = _resumed(run, root, config_hash)
-        if resumed is not None:
-            return resumed
+        again = resumed(run, root, config_hash)
+        if again is not None:
+            run_id, folder, attempt, journal = again
+            found = Place(root, folder, run_id, journal)
+            found.attempt = attempt
+            return found
     place = None
     problem = "the working directory is gone" if root is None else ""
     for candidate in _candidates(root):
@@ -245,8 +249,11 @@ def _candidates(root: Path | None) -> Iterator[Path]:
 def _new_place(run: Run, root: Path, wanted: Settings) -> Place:
     make_store(root, wanted.mode)
     launch = launch_of(os.environ, run._options.ranks)
-    if launch is not None and not _within_rank(launch.key):
-        return _rank_place(run, root, wanted, launch)
+    if launch is not None and not is_within(launch.key):
+        run_id, folder, journal = shared_run(run.name, root, wanted.mode, launch)
+        place = Place(root, folder, run_id, journal)
+        place.rank, place.launch = launch.rank, launch.key
+        return place
     run_id = new_run_id()
     try:
         folder = make_run(root, run_id, wanted.mode)
@@ -259,148 +266,3 @@ def _new_place(run: Run, root: Path, wanted: Settings) -> Place:
         folder.rmdir()  # the run goes elsewhere: leave no folder that reads as a crashed one
         raise
     return Place(root, folder, run_id, journal)
-
-
-def _within_rank(key: str) -> bool:
-    """Whether the run around this one already is the launch's: then its children are each rank's own."""
-    from runcard import _current
-
-    if any(run._life is not None and run._life.place.launch == key for run in list(_current.open_runs.values())):
-        return True
-    parent = os.environ.get("RUNCARD_PARENT", "")
-    run_id, _, root = parent.partition("@")
-    if not is_run_id(run_id):
-        return False
-    return any(
-        event.get("launch") == key
-        for path in Path(root, run_id).glob("journal*.jsonl")
-        for event in last_events(path, first=True)
-    )
-
-
-_ordinals: dict[tuple[int, str, str], int] = {}  # (pid, launch, name) → how many runs of that name there were
-
-
-def _rank_place(run: Run, root: Path, wanted: Settings, launch: Any) -> Place:
-    """The run that all ranks of a launch share, found without a barrier: who comes first writes its id down.
-
-    A launcher that gives every launch the same key (a fixed master port) is told apart by the ranks themselves: a
-    rank whose journal is there already, or a run that was over before this process began, belongs to an earlier launch.
-    """
-    ordinal = _ordinals[os.getpid(), launch.key, run.name] = _ordinals.get((os.getpid(), launch.key, run.name), -1) + 1
-    key = hashlib.sha256(f"{launch.key}|{run.name}|{ordinal}".encode("utf-8", "replace")).hexdigest()[:24]
-    meeting = root / ".launches"
-    meeting.mkdir(mode=0o700, exist_ok=True)
-    name = "journal.jsonl" if launch.rank == 0 else f"journal-rank{launch.rank}.jsonl"
-    for generation in range(10_000):
-        run_id = _meet(meeting / f"{key}-{generation}")
-        folder = make_run(root, run_id, wanted.mode, exist_ok=True)
-        if _is_earlier_launch(folder):
-            continue
-        try:
-            journal = Journal(folder / name, exclusive=True, mode=file_mode(root, wanted.mode))
-        except FileExistsError:
-            continue
-        place = Place(root, folder, run_id, journal)
-        place.rank, place.launch = launch.rank, launch.key
-        return place
-    raise OSError(f"{meeting} holds ten thousand launches of one key; remove it")
-
-
-def _meet(path: Path) -> str:
-    """The run id in a file that many processes may want to make at once; the first one's holds for all."""
-    for _ in range(200):
-        try:
-            run_id = path.read_text("ascii")
-        except FileNotFoundError:
-            pass  # nobody was here yet
-        else:
-            if is_run_id(run_id):
-                return run_id
-        own = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-        own.write_text(new_run_id(), "ascii")
-        try:
-            os.link(own, path)  # fails when it is there; the content is there at once
-        except FileExistsError:
-            continue
-        except OSError:  # no links on this file system: renaming without looking is the next best
-            if not path.exists():
-                os.replace(own, path)
-        finally:
-            own.unlink(missing_ok=True)
-    raise OSError(f"{path} cannot be agreed on")
-
-
-def _is_earlier_launch(folder: Path) -> bool:
-    """Whether the run there was over before this process began: a rank that only comes late is of the same launch."""
-    try:
-        touched = (folder / "journal.jsonl").stat().st_mtime
-        record = read_run(folder)
-    except OSError:
-        return False  # rank 0 has not come yet
-    if record.status is Status.RUNNING:
-        return False
-    start = began()
-    return start is None or start > (record.ended_at.timestamp() if record.ended_at is not None else touched)
-
-
-def _resumed(run: Run, root: Path, config_hash: str | None) -> Place | None:
-    """The next attempt of the run that ``resume=`` or ``RUNCARD_RESUME`` names; None to begin a new one."""
-    wanted = run._options.resume or (os.environ.get("RUNCARD_RESUME") if run.parent is None else None)
-    if not wanted:
-        return None
-    from runcard.store import open_store
-
-    store = open_store(root)
-    if wanted == "auto":
-        record = _unfinished(store.runs(experiment=run.experiment), config_hash)
-        if record is None:
-            return None
-    else:
-        record = store.get(wanted)
-        if record.status is Status.RUNNING and not _was_requeued(record):
-            raise RunStateError(f"the run {record.short_id} still goes on; a running run cannot be resumed")
-        if record.status is Status.FINISHED:
-            raise RunStateError(f"the run {record.short_id} is finished; begin a new one, or resume one that is not")
-    assert record.folder is not None
-    return _next_attempt(root, record, Path(record.folder))
-
-
-def _next_attempt(root: Path, record: RunRecord, folder: Path) -> Place:
-    numbers = [int(entry.get("attempt") or 1) for entry in record.attempts]
-    for attempt in range(max(numbers, default=1) + 1, 10_000):
-        path = folder / f"journal-attempt{attempt}.jsonl"
-        try:
-            journal = Journal(path, exclusive=True, mode=file_mode(root, "private"))
-        except FileExistsError:
-            continue
-        place = Place(root, folder, record.run_id, journal)
-        place.attempt = attempt
-        return place
-    raise RunStateError(f"the run {record.short_id} was tried ten thousand times")
-
-
-def _unfinished(records: list[RunRecord], config_hash: str | None) -> RunRecord | None:
-    """The newest run of this experiment, config and scheduler job that did not finish and does not go on."""
-    job = scheduler_job(os.environ)
-    for record in records:
-        if record.status is Status.FINISHED or record.config_hash != config_hash or config_hash is None:
-            continue
-        if record.status is Status.RUNNING and not _was_requeued(record):
-            continue
-        if job is None or job == (record.attempts[-1].get("job") if record.attempts else None):
-            return record
-    return None
-
-
-def _was_requeued(record: RunRecord) -> bool:
-    """Whether the scheduler itself says that an earlier attempt of this job is dead."""
-    restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
-    job = scheduler_job(os.environ)
-    return (
-        restarts.isdecimal()
-        and int(restarts) > 0
-        and job is not None
-        and bool(record.attempts)
-        and record.attempts[-1].get("job") == job
-    )
