@@ -121,10 +121,10 @@ def grow_packages(subject: Subject, extent: Extent) -> Trial:
 
 GROWTHS = (
     Work("steps", grow_steps, (1, 1), budget_s=220, own=True),
-    Work("keys", grow_keys, (1, 1), budget_s=20, own=True),
-    Work("git", grow_repository, (1, 1), budget_s=90, own=True),
-    Work("packages", grow_packages, (1, 1), budget_s=20, own=True),
-    Work("store", grow_store, (1, 1), budget_s=190, own=True),  # last: its 100,000 folders take long to remove
+    Work("keys", grow_keys, (1, 1), budget_s=8, own=True),
+    Work("git", grow_repository, (1, 1), budget_s=70, own=True),
+    Work("packages", grow_packages, (1, 1), budget_s=15, own=True),
+    Work("store", grow_store, (1, 1), budget_s=160, own=True),  # last: its 100,000 folders take long to remove
 )
 
 

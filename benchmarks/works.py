@@ -189,17 +189,17 @@ _NO_QUERY = {
 _SLOW = {"mlflow_files": "10,000 runs would take minutes to make", "aim": "10,000 runs would take minutes to make"}
 
 WORKS = (
-    Work("import", time_import, (3, 5), 60, ("import",), without=_IMPORT),
-    Work("empty", time_runs, (3, 3), 60, ("empty",), without=_ASYNC),
-    Work("first", time_first_run, (2, 5), 60, ("first",), without=_ASYNC),
+    Work("import", time_import, (3, 5), 75, ("import",), without=_IMPORT),
+    Work("empty", time_runs, (3, 3), 70, ("empty",), without=_ASYNC),
+    Work("first", time_first_run, (2, 5), 70, ("first",), without=_ASYNC),
     Work("log", time_log, (3, 3), 120, ("log1", "log10")),
     Work("lost", kill_flat_out, (2, 1), 90, ("lost",)),
     Work("lost100", kill_at_pace, (2, 1), 150, ("lost100",)),
     Work("bytes", weigh, (1, 1), 50, ("disk",), without=_ASYNC | _NOT_ON_DISK),
     Work("parallel", run_side_by_side, (2, 1), 170, ("parallel",), without=_ASYNC | _NOT_ON_DISK),
     Work("memory", weigh_memory, (1, 1), 80, ("memory",), without=_ASYNC),
-    Work("install", weigh_installation, (1, 1), 30, ("packages", "megabytes"), without=_IMPORT),
-    Work("query", list_made, (1, 0), 220, ("query1000",), without=_ASYNC | _NO_QUERY),
+    Work("install", weigh_installation, (1, 1), 12, ("packages", "megabytes"), without=_IMPORT),
+    Work("query", list_made, (1, 0), 270, ("query1000",), without=_ASYNC | _NO_QUERY),
     Work("query10000", list_copied, (1, 0), 110, ("query10000",), without=_ASYNC | _NO_QUERY | _SLOW),
 )
 
