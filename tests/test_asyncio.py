@@ -156,7 +156,7 @@ def test_a_slow_sink_does_not_block_the_loop(store):
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_hung_sink_costs_a_coroutine_the_deadline_and_keeps_nothing(kind, fails, store):
     """A sink that never answers: the loop stays free, the end comes by the deadline, and the run is let go of."""
-    from runcard import _closing
+    from runcard import _settling
 
     let_go = threading.Event()
     configure(deadline=0.2)
@@ -208,7 +208,7 @@ def test_a_hung_sink_costs_a_coroutine_the_deadline_and_keeps_nothing(kind, fail
     finally:
         let_go.set()
     assert len(beats) > 2, "the loop stood still"
-    assert _closing._finish_later == []
+    assert _settling._finish_later == []
     assert [record.status for record in store.runs()] == [Status.FAILED if fails else Status.FINISHED] * 2
     messages = [str(each.message) for each in said if each.category is RuncardWarning]
     assert len(messages) == 1

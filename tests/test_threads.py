@@ -168,9 +168,9 @@ def test_steps_that_race_with_the_end_are_in_the_history_or_counted(store):
             thread.join()
     (record,) = store.runs()
     there = len(list(record.metric_history))
-    from runcard import _closing
+    from runcard import _settling
 
-    _closing._count_rest(r)  # what the process does at its exit
+    _settling._count_rest(r)  # what the process does at its exit
     r._late = 0
     late = store.get(record.run_id).losses.get("after_end", 0)
     assert there + late == sum(logged)

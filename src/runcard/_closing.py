@@ -6,7 +6,6 @@ takes the views at most.
 
 from __future__ import annotations
 
-import atexit
 import math
 import os
 import sys
@@ -15,15 +14,13 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from runcard import _actions, _current, _pulse, _standing, index
 from runcard._outcome import Outcome, outcome_of
+from runcard._settling import deliver
 from runcard.errors import contained, describe, is_strict, warn
 from runcard.events import restore
-from runcard.journal import Journal, last_events
-from runcard.locks import locked
-from runcard.record import History, RunRecord, Status
+from runcard.journal import last_events
+from runcard.record import RunRecord, Status
 from runcard.sinks.files import FilesSource, write_views
 from runcard.values import plain, returned
 
@@ -134,7 +131,7 @@ def _close(run: Run, error: BaseException | None, result: Any, *, wait: bool) ->
             contained(
                 "tell the experiment's best", _standing.tell, place.root, run.experiment, run.run_id, record.metrics
             )
-    _deliver(run, life, record, wait=wait)
+    deliver(run, life, record, wait=wait)
     run._journal.close()
     _notice(run, life, record)
 
@@ -266,123 +263,6 @@ def _restore_environment(life: Life) -> None:
     else:
         os.environ["RUNCARD_PARENT"] = before
     life.exported = None
-
-
-def _deliver(run: Run, life: Life, record: RunRecord, *, wait: bool) -> None:
-    delivery = life.delivery
-    if delivery is None:
-        return
-    place = life.place
-
-    def copy() -> RunRecord:
-        """A record of its own for every sink; the history of a journal that may go is read now."""
-        own = own_copy(record)
-        if not place.spooled and place.folder is not None:
-            return own
-        return replace(own, metric_history=History(list(record.metric_history)))
-
-    delivery.finish(copy, place.journal_path)
-    if not wait:
-        _finish_later[:] = [each for each in _finish_later if each[1].waiting()]  # the others have come to rest alone
-        _finish_later.append((run, life))
-        return
-    _settle(run, life, delivered=delivery.wait(life.settings.deadline))
-
-
-def own_copy(record: RunRecord) -> RunRecord:
-    """The record again, sharing nothing that can be changed; the history is only read."""
-    data = orjson.loads(orjson.dumps(record.to_dict(history=False)))
-    return RunRecord.from_dict(data, folder=record.folder, metric_history=record.metric_history)
-
-
-_finish_later: list[tuple[Run, Life]] = []
-
-
-async def wait_in_loop(waiting: list[threading.Event], deadline_s: float = 5.0) -> None:
-    """Let a coroutine wait for the sinks while its loop goes on."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
-        return
-    until = time.monotonic() + deadline_s
-    pause = 0.0
-    while not all(event.is_set() for event in waiting) and time.monotonic() < until:
-        await asyncio.sleep(pause)
-        pause = min(0.05, pause + 0.001)
-
-
-def settle_async(run: Run) -> None:
-    """After a coroutine's wait: what a plain end does once its sinks have the record, without more waiting."""
-    for entry in [each for each in _finish_later if each[0] is run]:
-        _finish_later.remove(entry)
-        life = entry[1]
-        delivered = life.delivery is None or life.delivery.wait(life.settings.deadline, patience_s=0.0)
-        _settle(run, life, delivered=delivered)
-
-
-def _settle_rest() -> None:
-    """Coroutines that were closed could not wait for their sinks: the process does, before it exits."""
-    while _finish_later:
-        run, life = _finish_later.pop()
-        delivered = life.delivery is None or life.delivery.wait(life.settings.deadline)
-        contained("settle with the sinks", _settle, run, life, delivered=delivered)
-
-
-atexit.register(_settle_rest)
-
-
-def _settle(run: Run, life: Life, *, delivered: bool) -> None:
-    """A spooled run that every sink has, and whose artifacts lie elsewhere, is done with."""
-    place = life.place
-    if place.folder is None or not place.spooled or not delivered or life.sink_problems:
-        return
-    elsewhere = life.delivery is not None and life.delivery.keeps_files
-    if elsewhere or not any((place.folder / "artifacts").glob("*")):
-        import shutil
-
-        shutil.rmtree(place.folder, ignore_errors=True)
-        run.folder = None
-
-
-def report_sink(run: Run, sink: str, problem: str) -> None:
-    """Record what a sink could not do; after the run's end, under its lock."""
-    life = run._life
-    life.sink_problems += 1
-    event = {"kind": "sink", "t": time.time(), "sink": sink, "problem": life.redactor.text(problem)[0][:500]}
-    event["losses"] = {"sinks": 1}
-    contained("record a sink's failure", _append, run, event)
-
-
-def _append(run: Run, event: dict[str, Any]) -> None:
-    """Append to the run's journal, be it still open or not."""
-    if not run._journal.closed:
-        run._journal.append(event)
-        return
-    path = run._life.place.journal_path
-    if path is None or not path.exists():
-        return
-    with index.noted(run._life.place.root, run.run_id), locked(path):
-        late = Journal(path, shared=True)
-        try:
-            late.append(event)
-        finally:
-            late.close()
-
-
-def count_late(run: Run) -> None:
-    """Count what came after the end: the first at once, the others when the process exits."""
-    run._late += 1
-    if run._late == 1:
-        contained("count what came late", _append, run, _late_event(1))
-        atexit.register(_count_rest, run)
-
-
-def _count_rest(run: Run) -> None:
-    if run._late > 1:
-        contained("count what came late", _append, run, _late_event(run._late - 1))
-
-
-def _late_event(count: int) -> dict[str, Any]:
-    return {"kind": "loss", "t": time.time(), "losses": {"after_end": count}}
 
 
 def _forget(run: Run) -> None:

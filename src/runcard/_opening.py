@@ -194,7 +194,7 @@ def _sampler(run: Run, interval_s: float) -> Any:
 
 
 def _deliver(run: Run, life: Life) -> Delivery | None:
-    from runcard._closing import own_copy, report_sink
+    from runcard._settling import own_copy, report_sink
 
     sinks: list[Any] = []
     for sink in life.settings.sinks:

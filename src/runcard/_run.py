@@ -371,7 +371,7 @@ class Run:
 
     async def _delivered(self, error: BaseException | None) -> None:
         """Wait for the sinks without blocking the loop; a coroutine that is being closed cannot wait."""
-        from runcard._closing import settle_async, wait_in_loop
+        from runcard._settling import settle_async, wait_in_loop
 
         if self._life is None or isinstance(error, GeneratorExit):
             return
@@ -480,7 +480,7 @@ class Run:
         if self._state is _NEW:
             warn(f"the run {self.name!r} was not started: open it with `with`, or with start()", once="not started")
             return
-        from runcard._closing import count_late
+        from runcard._settling import count_late
 
         count_late(self)
         warn(
