@@ -191,6 +191,21 @@ def test_a_second_delivery_changes_nothing(home, store):
     del sink
 
 
+def test_two_that_deliver_one_run_leave_one_of_it(home, store):
+    """Where another process took the folder away that this one wrote, the run is told again, and nothing is lost."""
+    with run("r") as r:
+        r.log(step=0, loss=1.0)
+    given, slow, fast = store.get(r.run_id), wandb.open_sink("wandb:p"), wandb.open_sink("wandb:p")
+    slow.start(given)
+    fast.start(given)
+    fast.finish(given)
+    with pytest.raises(StoreError, match="meanwhile"):
+        slow.finish(given)
+    assert only_run(home).points("loss") == [(0, 1.0)]
+    slow.finish(given)
+    assert only_run(home).points("loss") == [(0, 1.0)]
+
+
 def test_a_run_goes_on_when_the_process_beside_it_dies(home):
     """When the process that speaks to wandb is killed, the run is told again from its first row."""
     with run("r", sinks=["file:", "wandb:p"]) as r:
@@ -270,16 +285,22 @@ def test_a_run_in_the_spool_goes_once_wandb_has_it(home, tmp_path):
     assert not list((tmp_path / "spool").glob("*/journal.jsonl"))
 
 
-def test_without_a_key_the_run_is_kept_and_it_is_said(home, monkeypatch, store):
+def test_without_a_key_the_run_is_kept_and_it_is_said(home, monkeypatch, tmp_path, store):
     """With no key wandb asks nobody: a warning, then doctor and the end of the run say what to do, and all is kept."""
+    code = """
+        from runcard import run
+        with run("r", sinks=["file:", "wandb:no-key"]) as r:
+            r.log(loss=1.0)
+    """
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("RUNCARD_DEADLINE", "0.2")
-    with pytest.warns(RuncardWarning) as said, run("r", sinks=["file:", "wandb:no-key"]) as r:
-        r.log(loss=1.0)
-    assert "wandb login" in str(said[0].message)
-    assert "is kept" in str(said[-1].message)
-    assert store.get(r.run_id).status == "finished"
-    finding = examine("wandb:no-key")
+    done = finished(program(tmp_path, code))
+    assert done.returncode == 0
+    assert "wandb login" in done.stderr
+    assert "is kept" in done.stderr
+    assert store.get("latest").status == "finished"
+    with pytest.warns(RuncardWarning, match="WANDB_API_KEY"):
+        finding = examine("wandb:no-key")
     assert (finding.fine, finding.waiting) == (False, 1)
     assert "wandb login" in finding.said
     monkeypatch.setenv("WANDB_MODE", "offline")

@@ -156,11 +156,11 @@ def finish(
             else:
                 together.add_reference(each["uri"], name=each["name"], checksum=False)
         opened.log_artifact(together)
-    is_offline, folder = opened.offline, opened.settings.sync_dir
+    is_offline, written = opened.offline, opened.settings.sync_file
     del runs[run]
     opened.finish(exit_code=exit_code)
     if is_offline:
-        _replace_earlier(run, folder)
+        _replace_earlier(run, written)
 
 
 def probe() -> None:
@@ -179,14 +179,18 @@ def probe() -> None:
         wandb.Api(timeout=20).viewer.entity  # noqa: B018 - asks the server who the key belongs to
 
 
-def _replace_earlier(run: str, folder: str) -> None:
+def _replace_earlier(run: str, path: str) -> None:
     """An offline run is a folder a delivery: this one has all, so that what an earlier one wrote is not needed.
 
-    One that was uploaded stays as it is.
+    One that was uploaded stays as it is. Where two processes deliver one run, the first to end takes the other's folder
+    away; the other then has nothing, and tells the run again.
     """
+    if not os.path.exists(path):
+        shutil.rmtree(os.path.dirname(path), ignore_errors=True)
+        raise FileNotFoundError("another process has delivered the run meanwhile")
     for earlier in _folders(run, "offline-run"):
         uploaded = glob.glob(os.path.join(glob.escape(earlier), "*.synced"))
-        if not os.path.samefile(earlier, folder) and not uploaded:
+        if not os.path.samefile(earlier, os.path.dirname(path)) and not uploaded:
             shutil.rmtree(earlier, ignore_errors=True)
 
 
