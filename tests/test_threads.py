@@ -12,6 +12,7 @@ from programs import kinds, program, quietly
 
 from runcard import current_run, log, run, tracked
 from runcard.errors import RuncardWarning
+from runcard.journal import Journal
 from runcard.record import Status
 
 
@@ -197,6 +198,16 @@ def test_a_step_that_finds_the_journal_closed_is_counted(store):
         thread.join()
     record = store.get(r.run_id)
     assert (record.metrics, record.losses) == ({}, {"after_end": 1})
+
+
+def test_a_late_step_that_meets_the_journal_being_closed_is_counted(store, monkeypatch):
+    """A late step sees the journal open, and the end closes it before its line: it goes beside, and is counted."""
+    with run("racing") as r:
+        pass
+    monkeypatch.setattr(Journal, "closed", False)
+    with pytest.warns(RuncardWarning, match="has ended"):
+        r.log(x=1.0)
+    assert store.get(r.run_id).losses == {"after_end": 1}
 
 
 def test_the_context_of_a_pool_thread_is_clean_after_a_call(store):

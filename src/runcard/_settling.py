@@ -118,9 +118,8 @@ def _settle(run: Run, life: Life, *, delivered: bool) -> None:
 
 def _append(run: Run, event: dict[str, Any]) -> None:
     """Append to the run's journal, be it still open or not."""
-    if not run._journal.closed:
-        run._journal.append(event)
-        return
+    if not run._journal.closed and run._journal.append(event):
+        return  # False also when the end, in another thread, closed it meanwhile
     path = run._life.place.journal_path
     if path is None or not path.exists():
         return
