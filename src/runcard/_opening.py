@@ -9,22 +9,22 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runcard import _current, _places, _pulse, _rerun_link, errors, settings
-from runcard.capture import host, inputs, resources, seeds, snapshot, source
-from runcard.delivery import Delivery, is_live, sink_at
+from runcard import _current, _given, _places, _rerun_link, errors, settings
+from runcard._beside import start_beside
+from runcard.capture import host, resources, seeds, snapshot, source
 from runcard.errors import RunStateError, SettingError, contained, warn
 from runcard.events import SCHEMA_VERSION
 from runcard.identity import Token, parse_token, scheduler_job, this_process
 from runcard.redact import Redactor
 from runcard.sinks import registry
-from runcard.values import config_hash, plain, plain_text
+from runcard.values import plain_text
 
 if TYPE_CHECKING:
     import types
-    from collections.abc import Mapping
 
     from runcard._places import Place
     from runcard._run import Run
+    from runcard.delivery import Delivery
     from runcard.settings import Settings
 
 
@@ -85,8 +85,8 @@ def _begin(run: Run) -> None:
     redactor = _redactor(wanted.redact_keep)
     parent, token = _parent(run)
     run.parent = parent
-    _name(run, token, redactor)
-    config = _config(run, redactor)
+    _given.set_name(run, token, redactor)
+    config = _given.config_of(run, redactor)
     _rerun_link.claim(run)
     place = _places.find(run, wanted, token, config["config_hash"])
     run.root, run.folder, run.run_id, run.attempt = place.root, place.folder, place.run_id, place.attempt
@@ -104,7 +104,7 @@ def _begin(run: Run) -> None:
     else:
         seed = contained("read the generators' state", seeds.state)
     alive = this_process()
-    read = _inputs(run, life) if "inputs" in wanted_captures else []
+    read = _given.inputs_of(run, life) if "inputs" in wanted_captures else []
     life.meter = resources.Meter()  # what the capture took is not the run's
     start: dict[str, Any] = {
         "kind": "start",
@@ -117,7 +117,7 @@ def _begin(run: Run) -> None:
         **_kinship(run, parent, token),
         **rerun,
         **config,
-        "function": _function(run, redactor) if "source" in wanted_captures else None,
+        "function": _given.function_of(run, redactor) if "source" in wanted_captures else None,
         "tags": [redactor.text(plain_text(tag))[0] for tag in options.tags],
         "notes": None if options.notes is None else redactor.text(plain_text(options.notes))[0],
         "objective": options.objective,
@@ -144,75 +144,7 @@ def _begin(run: Run) -> None:
         contained("write the start's files", _places.write_start, place, config["config"], shared)
     run._opened()
     _current.open_runs[id(run)] = run
-    _begin_optional(run, life)
-
-
-def _begin_optional(run: Run, life: Life) -> None:
-    """What runs beside: the export to subprocesses, the pulse, console, sampler, and live sinks."""
-    wanted = life.settings
-    if wanted.export_parent and run.parent is None and life.place.folder is not None:
-        _export(run, life)
-    _pulse.watch(run, wanted.signals)
-    if "console" in wanted.capture and run.folder is not None:
-        life.console = contained("capture the console", _console, run.folder, life.redactor)
-    if "system" in wanted.capture:
-        life.sampler = contained("sample the system", _sampler, run, wanted.system_interval)
-    if "files" in wanted.capture:
-        life.lineage = contained("watch the files", _lineage, run, life)
-    if life.place.owner:
-        life.delivery = contained("reach the sinks", _deliver, run, life)
-
-
-def _console(folder: Path, redactor: Redactor) -> Any:
-    from runcard.capture.console import Console
-
-    return Console(folder / "output.log", redactor).start()
-
-
-def _lineage(run: Run, life: Life) -> Any:
-    from runcard.capture.files import Lineage
-    from runcard.journal import last_events
-
-    def report(event: dict[str, Any]) -> None:
-        told: Any
-        told, hidden = life.redactor.tree(event)
-        run._journal.append({**told, "losses": {"redacted": hidden}} if hidden else told)
-
-    path = life.place.journal_path
-    events = last_events(path, first=True) if path is not None else []
-    known = [str(entry.get("path")) for event in events for entry in event.get("inputs") or ()]
-    return Lineage(report, known=known, limit=life.settings.input_limit, leave_out=[life.place.root]).start()
-
-
-def _sampler(run: Run, interval_s: float) -> Any:
-    from runcard.capture.system import Sampler
-
-    def emit(sample: dict[str, float]) -> None:
-        run._journal.append({"kind": "system", "t": time.time(), "metrics": sample})
-
-    return Sampler(emit, interval_s).start()
-
-
-def _deliver(run: Run, life: Life) -> Delivery | None:
-    from runcard._settling import own_copy, report_sink
-
-    sinks: list[Any] = []
-    for sink in life.settings.sinks:
-        if not isinstance(sink, str):
-            found = sink
-        elif registry.is_files(sink) and life.place.is_home(sink):
-            continue
-        else:
-            found = contained(f"open the sink {registry.name_of(sink)}", sink_at, sink, life.place.root)
-        if found is not None and not any(found is other for other in sinks):
-            sinks.append(found)
-    if not sinks:
-        return None
-    delivery = Delivery(sinks, lambda sink, problem: report_sink(run, sink, problem))
-    if any(is_live(sink) for sink in sinks):
-        record = life.place.record(run.run_id)
-        delivery.start(lambda: own_copy(record), life.place.journal_path, spooled=life.place.spooled)
-    return delivery
+    start_beside(run, life)
 
 
 @lru_cache(maxsize=1)
@@ -270,42 +202,6 @@ def _kinship(run: Run, parent: Run | None, token: Token | None) -> dict[str, str
     return {"parent_id": run.parent_id}
 
 
-def _name(run: Run, token: Token | None, redactor: Redactor) -> None:
-    """The name and the experiment, as DESIGN has them: from the function, the script, the parent."""
-    options, function = run._options, run._function
-    qualname = None
-    if function is not None:
-        qualname = str(source.describe(function)["qualname"]).replace(".<locals>", "")
-    run.name = options.name or qualname or _stem()
-    above = run.parent.experiment if run.parent is not None else None
-    if token is not None:
-        above = _places.experiment_of(token)
-    if options.experiment:
-        run.experiment = options.experiment
-    elif above:
-        run.experiment = f"{above}/{run.name}"
-    elif qualname and qualname.rpartition(".")[2] != "main":
-        run.experiment = qualname
-    else:
-        run.experiment = _stem(source.file_of(function) if function is not None else None)
-    run.name = redactor.text(plain_text(run.name))[0]
-    run.experiment = redactor.text(plain_text(run.experiment))[0]
-
-
-def _stem(file: Path | None = None) -> str:
-    """The stem of the script or notebook, or what stands for one."""
-    if file is not None:
-        return file.stem
-    from runcard.capture import command
-
-    how, entry = command.kind()
-    if entry and how in ("script", "notebook", "zipapp"):
-        return Path(entry).stem
-    if entry and how == "module":
-        return entry.removesuffix(".__main__").rpartition(".")[2]
-    return how
-
-
 def _callers_file() -> Path | None:
     """The file of the user's frame that opens the block."""
     frame: types.FrameType | None = sys._getframe(1)
@@ -315,107 +211,3 @@ def _callers_file() -> Path | None:
         return None
     filename = frame.f_code.co_filename
     return Path(os.path.abspath(filename)) if os.path.isfile(filename) else None
-
-
-_described: dict[Any, dict[str, Any]] = {}  # by code object: the source is redacted once
-
-
-def _function(run: Run, redactor: Redactor) -> Any:
-    """What the record's `function` says; None for a block."""
-    function = run._function
-    if function is None:
-        return None
-    key = (getattr(function, "__code__", None) or id(function), redactor)
-    found: Any = _described.get(key)
-    if found is None:
-        found, hidden = redactor.tree(source.describe(function))
-        if hidden:
-            found["redacted"] = hidden
-        if len(_described) > 1_000:
-            _described.clear()
-        if getattr(function, "__code__", None) is not None:
-            _described[key] = found
-    if run._parameter is not None:
-        found = {**found, "config_parameter": run._parameter}
-        if run._parameter_type is not None:
-            found["config_type"] = run._parameter_type  # what a rerun makes it again from
-    return found
-
-
-def _config(run: Run, redactor: Redactor) -> dict[str, Any]:
-    """The config as it is recorded: plain, without what `ignore` names, without secrets, with types and hash."""
-    given = run._given_config
-    if given is None:
-        return {"config": {}, "config_types": {}, "config_hash": config_hash({})}
-    value, types, exact, cuts = plain(given)
-    if type(value) is not dict or (
-        len(value) == 1 and next(iter(value)).startswith("$") and not next(iter(value)).startswith("$$")
-    ):
-        value, types = {"config": value}, {f"config.{path}" if path else "config": kind for path, kind in types.items()}
-    kind = types.pop("", None)
-    if run._parameter is not None:
-        run._parameter_type = kind
-    ignored = run._options.ignore
-    if ignored:
-        value = _without(value, ignored)
-        types = {path: kind for path, kind in types.items() if not _is_ignored(path, ignored)}
-    value, hidden = redactor.tree(value)
-    if hidden:
-        run.lose("redacted", hidden)
-    if cuts:
-        run.lose("cut", cuts)
-    return {"config": value, "config_types": types, "config_hash": config_hash(value) if exact else None}
-
-
-def _without(config: dict[str, Any], ignored: tuple[str, ...]) -> dict[str, Any]:
-    """The config without what dotted paths name."""
-    for path in ignored:
-        *folders, last = path.split(".")
-        if path in config:
-            folders, last = [], path
-        inner: Any = config
-        for folder in folders:
-            inner = inner.get(folder) if isinstance(inner, dict) else None
-        if isinstance(inner, dict):
-            inner.pop(last, None)
-    return config
-
-
-def _is_ignored(path: str, ignored: tuple[str, ...]) -> bool:
-    return any(path == name or path.startswith((f"{name}.", f"{name}[")) for name in ignored)
-
-
-def _inputs(run: Run, life: Life) -> list[Mapping[str, Any]]:
-    """`Path` arguments that name files, and what ``inputs=`` names: arguments, or paths."""
-    limit = life.settings.input_limit
-    arguments = run._arguments
-    wanted: list[Any] = [value for value in arguments.values() if isinstance(value, Path) and _is_file(value)]
-    for entry in run._options.inputs:
-        value = arguments.get(entry, entry) if isinstance(entry, str) else entry
-        wanted += list(value) if isinstance(value, (list, tuple)) else [value]
-    found: dict[str, Mapping[str, Any]] = {}
-    for path in wanted:
-        try:
-            told = contained("hash an input", inputs.describe, Path(os.fspath(path)), limit=limit)
-        except TypeError:
-            warn(f"inputs= names {type(path).__name__}, which is no path", once="inputs")
-            continue
-        if told is not None:
-            clean: Any = life.redactor.tree(told)[0]
-            found[str(clean["path"])] = clean
-    return list(found.values())
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:
-        return False
-
-
-def _export(run: Run, life: Life) -> None:
-    """Let subprocesses know their parent while this run is open; the first of several keeps the place."""
-    if any(each._life is not None and each._life.exported for each in list(_current.open_runs.values())):
-        return
-    life.exported = (os.environ.get("RUNCARD_PARENT"),)
-    os.environ["RUNCARD_PARENT"] = run.token()

@@ -1,0 +1,152 @@
+"""What a run was given, as it is recorded: name and experiment, function, config, inputs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runcard import _places
+from runcard.capture import inputs, source
+from runcard.errors import contained, warn
+from runcard.values import config_hash, plain, plain_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from runcard._opening import Life
+    from runcard._run import Run
+    from runcard.identity import Token
+    from runcard.redact import Redactor
+
+
+def set_name(run: Run, token: Token | None, redactor: Redactor) -> None:
+    """The name and the experiment, as DESIGN has them: from the function, the script, the parent."""
+    options, function = run._options, run._function
+    qualname = None
+    if function is not None:
+        qualname = str(source.describe(function)["qualname"]).replace(".<locals>", "")
+    run.name = options.name or qualname or _stem()
+    above = run.parent.experiment if run.parent is not None else None
+    if token is not None:
+        above = _places.experiment_of(token)
+    if options.experiment:
+        run.experiment = options.experiment
+    elif above:
+        run.experiment = f"{above}/{run.name}"
+    elif qualname and qualname.rpartition(".")[2] != "main":
+        run.experiment = qualname
+    else:
+        run.experiment = _stem(source.file_of(function) if function is not None else None)
+    run.name = redactor.text(plain_text(run.name))[0]
+    run.experiment = redactor.text(plain_text(run.experiment))[0]
+
+
+def _stem(file: Path | None = None) -> str:
+    """The stem of the script or notebook, or what stands for one."""
+    if file is not None:
+        return file.stem
+    from runcard.capture import command
+
+    how, entry = command.kind()
+    if entry and how in ("script", "notebook", "zipapp"):
+        return Path(entry).stem
+    if entry and how == "module":
+        return entry.removesuffix(".__main__").rpartition(".")[2]
+    return how
+
+
+_described: dict[Any, dict[str, Any]] = {}  # by code object: the source is redacted once
+
+
+def function_of(run: Run, redactor: Redactor) -> Any:
+    """What the record's `function` says; None for a block."""
+    function = run._function
+    if function is None:
+        return None
+    key = (getattr(function, "__code__", None) or id(function), redactor)
+    found: Any = _described.get(key)
+    if found is None:
+        found, hidden = redactor.tree(source.describe(function))
+        if hidden:
+            found["redacted"] = hidden
+        if len(_described) > 1_000:
+            _described.clear()
+        if getattr(function, "__code__", None) is not None:
+            _described[key] = found
+    if run._parameter is not None:
+        found = {**found, "config_parameter": run._parameter}
+        if run._parameter_type is not None:
+            found["config_type"] = run._parameter_type  # what a rerun makes it again from
+    return found
+
+
+def config_of(run: Run, redactor: Redactor) -> dict[str, Any]:
+    """The config as it is recorded: plain, without what `ignore` names, without secrets, with types and hash."""
+    given = run._given_config
+    if given is None:
+        return {"config": {}, "config_types": {}, "config_hash": config_hash({})}
+    value, types, exact, cuts = plain(given)
+    if type(value) is not dict or (
+        len(value) == 1 and next(iter(value)).startswith("$") and not next(iter(value)).startswith("$$")
+    ):
+        value, types = {"config": value}, {f"config.{path}" if path else "config": kind for path, kind in types.items()}
+    kind = types.pop("", None)
+    if run._parameter is not None:
+        run._parameter_type = kind
+    ignored = run._options.ignore
+    if ignored:
+        value = _without(value, ignored)
+        types = {path: kind for path, kind in types.items() if not _is_ignored(path, ignored)}
+    value, hidden = redactor.tree(value)
+    if hidden:
+        run.lose("redacted", hidden)
+    if cuts:
+        run.lose("cut", cuts)
+    return {"config": value, "config_types": types, "config_hash": config_hash(value) if exact else None}
+
+
+def _without(config: dict[str, Any], ignored: tuple[str, ...]) -> dict[str, Any]:
+    """The config without what dotted paths name."""
+    for path in ignored:
+        *folders, last = path.split(".")
+        if path in config:
+            folders, last = [], path
+        inner: Any = config
+        for folder in folders:
+            inner = inner.get(folder) if isinstance(inner, dict) else None
+        if isinstance(inner, dict):
+            inner.pop(last, None)
+    return config
+
+
+def _is_ignored(path: str, ignored: tuple[str, ...]) -> bool:
+    return any(path == name or path.startswith((f"{name}.", f"{name}[")) for name in ignored)
+
+
+def inputs_of(run: Run, life: Life) -> list[Mapping[str, Any]]:
+    """`Path` arguments that name files, and what ``inputs=`` names: arguments, or paths."""
+    limit = life.settings.input_limit
+    arguments = run._arguments
+    wanted: list[Any] = [value for value in arguments.values() if isinstance(value, Path) and _is_file(value)]
+    for entry in run._options.inputs:
+        value = arguments.get(entry, entry) if isinstance(entry, str) else entry
+        wanted += list(value) if isinstance(value, (list, tuple)) else [value]
+    found: dict[str, Mapping[str, Any]] = {}
+    for path in wanted:
+        try:
+            told = contained("hash an input", inputs.describe, Path(os.fspath(path)), limit=limit)
+        except TypeError:
+            warn(f"inputs= names {type(path).__name__}, which is no path", once="inputs")
+            continue
+        if told is not None:
+            clean: Any = life.redactor.tree(told)[0]
+            found[str(clean["path"])] = clean
+    return list(found.values())
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False
