@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, text
 from runcard import open_store, query, run
 from runcard.errors import QueryError, RunNotFound
 from runcard.record import Fields, RunRecord, Status, as_fields
-from runcard.sinks import _sql_listing, sql
+from runcard.sinks import _sql_lean, sql
 from runcard.sinks._sql_where import conditions
 
 BEGAN = datetime(2026, 11, 23, 10, 11, 12, tzinfo=UTC)
@@ -219,7 +219,7 @@ def test_whole_records_one_after_the_other_are_read_together(database, monkeypat
     store = filled(database, [plain(when=n) for n in range(7)])
     asked, some = [], sql.SqlSink._some
     monkeypatch.setattr(sql.SqlSink, "_some", lambda self, run_ids: asked.append(len(run_ids)) or some(self, run_ids))
-    monkeypatch.setattr(_sql_listing, "AHEAD", 4)
+    monkeypatch.setattr(_sql_lean, "AHEAD", 4)
     found = store.runs()
     assert [record.resources for record in found] == [{}] * 7
     assert asked == [1, 4, 2]

@@ -7,53 +7,25 @@ when last heard of are few, and read one by one: only their events tell how they
 
 from __future__ import annotations
 
-import sys
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from runcard._columns import ListedRecord
 from runcard._paths import MISSING
 from runcard._ranking import At, check_at, is_result, metric_value, sign_of
 from runcard._selecting import SortKey, arranged, check_limit, parse_sort, parse_status, predicate
-from runcard.errors import RunNotFound
-from runcard.record import RunRecord, Status
-from runcard.sinks._sql_numbers import label
-from runcard.sinks._sql_records import HEAVY, began
+from runcard.sinks._sql_choice import NEWEST, Chosen, First, Question, is_unsayable
+from runcard.sinks._sql_lean import lean_records
+from runcard.sinks._sql_records import began
 from runcard.sinks._sql_schema import is_current
-from runcard.sinks._sql_where import COLUMNS, Condition, conditions
+from runcard.sinks._sql_where import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    from runcard.record import RunRecord
     from runcard.sinks._sql_engine import Database, Transaction
+    from runcard.sinks._sql_lean import Read
 
     Test = Callable[[RunRecord], bool]
-    Read = Callable[[list[str]], list[RunRecord]]
-
-BLOCK = 1_000  # runs whose lean fields are read at a time
-AHEAD = 50  # records that are read at a time
-_GREATEST = sys.float_info.max
-
-
-class Question(NamedTuple):
-    """Which runs are asked for.
-
-    Attributes:
-        where: An expression, or any predicate of a record.
-        experiment: The experiment's name in full.
-        status: A status or several.
-    """
-
-    where: str | Test | None = None
-    experiment: str | None = None
-    status: str | Collection[str] | None = None
-
-    @property
-    def is_all(self) -> bool:
-        """Whether every run answers."""
-        return self.where is None and self.experiment is None and self.status is None
 
 
 class Listing:
@@ -94,21 +66,21 @@ class Listing:
         check_limit(limit)
         first = None
         if at == "last" and not is_unsayable(metric):
-            first = _First("metrics", metric, "ASC" if sign == 1 else "DESC", finite=True)
+            first = First("metrics", metric, "ASC" if sign == 1 else "DESC", finite=True)
         return self._answer(question, limit, lambda found: found.ranked_by(metric, direction, at, limit), first)
 
     def _answer(
-        self, question: Question, limit: int | None, arrange: Callable[[_Found], list[RunRecord]], first: _First | None
+        self, question: Question, limit: int | None, arrange: Callable[[_Found], list[RunRecord]], first: First | None
     ) -> list[RunRecord] | None:
         test, statuses = predicate(question.where), parse_status(question.status)
 
         def work(transaction: Transaction) -> _Found | None:
             if not is_current(transaction):
                 return None
-            chosen = _Chosen(transaction, question, statuses)
+            chosen = Chosen(transaction, question, statuses)
             live = transaction.fetch("SELECT run_id, began FROM runcard_listing WHERE status = 'running'")
-            if first in (None, _NEWEST) or limit is None or not (chosen.is_whole and chosen.can_tell(first)):
-                rows = chosen.newest_first(limit if first == _NEWEST and chosen.is_whole else None)
+            if first in (None, NEWEST) or limit is None or not (chosen.is_whole and chosen.can_tell(first)):
+                rows = chosen.newest_first(limit if first == NEWEST and chosen.is_whole else None)
             else:
                 rows = sorted(chosen.first(first, limit), key=lambda row: (row[1], row[0]), reverse=True)
             if live:
@@ -119,143 +91,34 @@ class Listing:
         found = self._database.read(work, _NOTHING)
         if found is None or isinstance(found, list):
             return found
-        found.restrict(question, test, statuses, limit if first == _NEWEST else None)
+        found.restrict(question, test, statuses, limit if first == NEWEST else None)
         return arrange(found)
 
 
-class _First(NamedTuple):
-    """An order of which SQL can give the first ones: by a column of `runcard_listing`, or by a metric."""
-
-    kind: str
-    name: str
-    way: str
-    finite: bool = False
-
-
-_NEWEST = _First("field", "started_at", "")  # the order that all others keep among equals
 _NOTHING: Any = []
 
 
-def _first_by(key: SortKey | None) -> _First | None:
+def _first_by(key: SortKey | None) -> First | None:
     if key is None:
-        return _NEWEST
+        return NEWEST
     way = "DESC" if key.descending else "ASC"
     if key.field == "metrics" and key.name is not None and not is_unsayable(key.name):
-        return _First("metrics", key.name, way)
+        return First("metrics", key.name, way)
     if key.text.lstrip("-+").strip() == key.field and key.field in COLUMNS:
-        return _First("field", key.field, way)
+        return First("field", key.field, way)
     return None
-
-
-class _Chosen:
-    """The ended runs that a question asks for, as far as SQL tells."""
-
-    def __init__(self, transaction: Transaction, question: Question, statuses: frozenset[str] | None) -> None:
-        self.transaction = transaction
-        asked, self.is_whole = _asked(question, statuses)
-        self._odd = {(field, name) for field, name in transaction.fetch("SELECT field, name FROM runcard_inexact")}
-        usable = [each for each in asked if not each.relies_on & self._odd]
-        self.is_whole = self.is_whole and len(usable) == len(asked)
-        self._where = " AND ".join(["l.status <> 'running'", *(each.sql for each in usable)])
-        self._parameters = {name: value for each in usable for name, value in each.parameters.items()}
-        self._by_bytes = "" if transaction.is_sqlite else ' COLLATE "C"'  # as Python compares texts
-        self._newest = f"l.began DESC, l.run_id{self._by_bytes} DESC"
-
-    def tells(self, field: str, name: str = "") -> bool:
-        """Whether the tables tell a field, a setting or a metric of every run exactly."""
-        return (field, label(name)) not in self._odd
-
-    def can_tell(self, first: _First | None) -> bool:
-        """Whether SQL can put the runs in this order."""
-        if first is None:
-            return False
-        return self.tells("metrics", first.name) if first.kind == "metrics" else self.tells(first.name)
-
-    def newest_first(self, limit: int | None) -> list[Any]:
-        """Their ids and when they began, latest first."""
-        if limit is not None:
-            return self._fetch("SELECT l.run_id, l.began FROM runcard_listing l", "", self._newest, limit)
-        oldest = f"l.began, l.run_id{self._by_bytes}"  # SQLite reads an index forwards five times as fast
-        return self._fetch("SELECT l.run_id, l.began FROM runcard_listing l", "", oldest, None)[::-1]
-
-    def first(self, order: _First, limit: int) -> list[Any]:
-        """Those that come first: so many of them, when there are."""
-        if order.kind == "field":
-            column = f"l.{COLUMNS[order.name]}"
-            by = f"{column}{self._by_bytes if order.name in _TEXTS else ''}"
-            order_by = f"({column} IS NULL), {by} {order.way}, {self._newest}"
-            return self._fetch("SELECT l.run_id, l.began FROM runcard_listing l", "", order_by, limit)
-        bounds = " AND m.last BETWEEN :least AND :greatest" if order.finite else ""
-        has = f"m.name = :metric AND m.exact IS NULL{bounds}"
-        rows = self._fetch(
-            "SELECT l.run_id, l.began FROM runcard_metrics m JOIN runcard_listing l ON l.run_id = m.run_id",
-            f"{has} AND ",
-            f"m.last {order.way}, {self._newest}",
-            limit,
-            metric=order.name,
-        )
-        if len(rows) < limit:
-            rows += self._fetch(
-                "SELECT l.run_id, l.began FROM runcard_listing l",
-                f"NOT EXISTS (SELECT 1 FROM runcard_metrics m WHERE m.run_id = l.run_id AND {has}) AND ",  # noqa: S608 - ours
-                self._newest,
-                limit - len(rows),
-                metric=order.name,
-            )
-        return rows
-
-    def _fetch(self, select: str, more: str, order: str, limit: int | None, **parameters: Any) -> list[Any]:
-        statement = f"{select} WHERE {more}{self._where} ORDER BY {order}"
-        if limit is not None:
-            statement += " LIMIT :limit"
-            parameters["limit"] = min(limit, 2**62)
-        if ":least" in statement:
-            parameters |= {"least": -_GREATEST, "greatest": _GREATEST}
-        return self.transaction.fetch(statement, **self._parameters, **parameters)
-
-
-def _asked(question: Question, statuses: frozenset[str] | None) -> tuple[list[Condition], bool]:
-    found: list[Condition] = []
-    whole = True
-    if question.experiment is not None:
-        if is_unsayable(question.experiment):
-            whole = False
-        else:
-            given = {"experiment": question.experiment}
-            found.append(Condition("l.experiment = :experiment", given, {("experiment", "")}))
-    if statuses is not None:
-        names = ", ".join(f"'{status}'" for status in sorted(statuses)) or "''"
-        found.append(Condition(f"l.status IN ({names})", {}))  # words of `Status`
-    if isinstance(question.where, str):
-        terms, all_of_it = conditions(question.where)
-        found += terms
-        whole = whole and all_of_it
-    elif question.where is not None:
-        whole = False
-    return found, whole
-
-
-def is_unsayable(text: Any) -> bool:
-    """Whether something cannot be a parameter: it is no text, or none that PostgreSQL takes."""
-    if not isinstance(text, str) or "\0" in text:
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
 
 
 class _Found:
     """The runs that answer, newest first, each a place; and what is known of them in columns."""
 
-    def __init__(self, database: Database, read: Read, rows: list[Any], live: list[Any], chosen: _Chosen) -> None:
+    def __init__(self, database: Database, read: Read, rows: list[Any], live: list[Any], chosen: Chosen) -> None:
         self._database = database
         self._chosen = chosen
         self._live = live
         self._read = read
         self._began = [row[1] for row in rows]
-        self.records: list[RunRecord] = _listed([row[0] for row in rows], database, read)
+        self.records: list[RunRecord] = lean_records([row[0] for row in rows], database, read)
 
     def restrict(
         self, question: Question, test: Test | None, statuses: frozenset[str] | None, limit: int | None
@@ -288,7 +151,7 @@ class _Found:
             self._merge(live)
 
     def _live_records(self) -> list[RunRecord]:
-        return _listed([run_id for run_id, _ in self._live], self._database, self._read, live=True)
+        return lean_records([run_id for run_id, _ in self._live], self._database, self._read, live=True)
 
     def _merge(self, live: list[tuple[int, RunRecord]]) -> None:
         moments = [*self._began, *(moment for moment, _ in live)]
@@ -310,12 +173,10 @@ class _Found:
         sign = sign_of(direction)
         if at == "last":
             values = self._metric(metric)
-        elif is_unsayable(metric) or not (
-            self._chosen.tells("metrics", metric) and self._chosen.tells("amended", metric)
-        ):
-            values = [metric_value(record, metric, direction, at) for record in self.records]
-        else:
+        elif self._tells_best(metric):
             values = self._best(metric, direction)
+        else:
+            values = [metric_value(record, metric, direction, at) for record in self.records]
         signed = [sign * value if is_result(value) else None for value in values]
         return arranged(signed, self.records, descending=False)[:limit]
 
@@ -385,109 +246,6 @@ class _Found:
         )
 
 
-class _Block:
-    """The lean fields of some runs, read together when one of them is looked at."""
-
-    __slots__ = ("_ahead", "_database", "_fields", "_ids", "_last", "_read")
-
-    def __init__(self, ids: list[str], database: Database, read: Read) -> None:
-        self._ids = ids
-        self._database = database
-        self._fields: dict[str, str] | None = None
-        self._read = read
-        self._last = -2  # the place that was read whole
-        self._ahead: dict[str, RunRecord] = {}
-
-    def whole(self, run_id: str) -> RunRecord:
-        """The record of a run; where one after the other is asked for, some are read at once. Raises `RunNotFound`."""
-        place = self._ids.index(run_id)
-        if place == self._last + 1 and run_id not in self._ahead:
-            self._ahead = {record.run_id: record for record in self._read(self._ids[place : place + AHEAD])}
-        self._last = place
-        return self._ahead.pop(run_id, None) or _only(self._read([run_id]), run_id)
-
-    def take(self, run_id: str) -> str:
-        """What is known of a run as JSON; nothing when it is not there any more."""
-        if self._fields is None:
-            self._fields = self._database.read(self._all, dict[str, str]())
-        return self._fields.pop(run_id, "")
-
-    def _all(self, transaction: Transaction) -> dict[str, str]:
-        return dict(
-            transaction.fetch(
-                f"SELECT run_id, fields FROM runcard_lean WHERE run_id {transaction.among('ids')}",  # noqa: S608 - ours
-                ids=transaction.listed(self._ids),
-            )
-        )
-
-
-class LeanRecord(ListedRecord):
-    """A record of a listing: what listings show is read with that of its neighbours, the rest from the run itself.
-
-    The first look at the rest reads the run, and all fields are then of that one reading.
-    """
-
-    __slots__ = ()
-
-    def __getattr__(self, name: str) -> Any:
-        """Called for a field that is not filled in yet."""
-        if name not in _FIELDS:
-            raise AttributeError(name)
-        text = self._table  # a block, then what it tells of this run: parsed, it would take five times the memory
-        if type(text) is _Block:
-            text = text.take(self.run_id)
-            object.__setattr__(self, "_table", text)
-        if not text or name in HEAVY:
-            return self._complete(name)
-        told = orjson.loads(text)
-        if name not in _SIMPLE:
-            value = getattr(RunRecord.from_dict({"run_id": self.run_id, name: told[name]}), name)
-            object.__setattr__(self, name, value)
-            return value
-        for each in _SIMPLE:
-            value = told[each]
-            if each == "status":
-                value = _STATUSES[value]
-            elif value and each in ("started_at", "ended_at"):
-                value = datetime.fromisoformat(value)
-            object.__setattr__(self, each, value)
-        return getattr(self, name)
-
-
-def _listed(ids: list[str], database: Database, read: Read, *, live: bool = False) -> list[RunRecord]:
-    """Records that nothing is read of yet; those that go on are only ever read whole."""
-    found: list[RunRecord] = []
-    make, put = LeanRecord.__new__, object.__setattr__
-    for at in range(0, len(ids), BLOCK):
-        some = ids[at : at + BLOCK]
-        block = _Block(some, database, read)
-        told: Any = "" if live else block
-        for run_id in some:
-            record = make(LeanRecord)
-            put(record, "run_id", run_id)
-            put(record, "folder", None)
-            put(record, "_table", told)
-            put(record, "_read", block.whole)
-            found.append(record)
-    return found
-
-
-def _only(records: list[RunRecord], run_id: str) -> RunRecord:
-    if not records:
-        raise RunNotFound(f"the run {run_id!r} is not there any more")
-    return records[0]
-
-
 _FEW = 5_000  # records for which their ids go into the query
 _NAN = float("nan")
 _KINDS = {"true": True, "false": False, "none": None, "nan": _NAN}
-_FIELDS = frozenset(RunRecord.__dataclass_fields__)
-_SIMPLE = frozenset(
-    (
-        *("name", "experiment", "status", "started_at", "ended_at", "duration_s", "parent_id", "decision", "is_best"),
-        *("objective", "direction", "config_hash", "user", "host"),
-    )
-)
-"""Fields that are taken from the JSON as they are, all at once."""
-_STATUSES = {status.value: status for status in Status}
-_TEXTS = frozenset(COLUMNS) - {"duration_s", "is_best", "started_at"}

@@ -150,7 +150,8 @@ class SqlSink:
             QueryError: When an expression, a key, a status or the limit cannot be understood.
             StoreError: When the database cannot be read.
         """
-        from runcard.sinks._sql_listing import Listing, Question
+        from runcard.sinks._sql_choice import Question
+        from runcard.sinks._sql_listing import Listing
 
         return Listing(self._database, self._some).runs(Question(where, experiment, status), sort, limit)
 
@@ -170,7 +171,8 @@ class SqlSink:
         Raises:
             SettingError: When the direction or ``at`` is another word; else as `listing`.
         """
-        from runcard.sinks._sql_listing import Listing, Question
+        from runcard.sinks._sql_choice import Question
+        from runcard.sinks._sql_listing import Listing
 
         found = Listing(self._database, self._some)
         return found.ranked(Question(where, experiment, status), metric, direction, at, limit)
