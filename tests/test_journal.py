@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runcard import journal
+from runcard import _reading, journal
 from runcard.events import mark
 from runcard.journal import Journal, Known, MemoryJournal, Reading, decode, encode, last_events, writers
 
@@ -251,7 +251,7 @@ def test_a_hostile_line_neither_stops_the_reader_nor_uses_up_its_stack(tmp_path)
 
 def test_a_line_without_end_is_read_in_pieces(tmp_path, monkeypatch):
     """A line longer than any of ours is never held whole; what follows it is read."""
-    monkeypatch.setattr(journal, "_LINE_LIMIT", 1_000)
+    monkeypatch.setattr(_reading, "_LINE_LIMIT", 1_000)
     path = tmp_path / "journal.jsonl"
     path.write_bytes(b"x" * 2_500 + b"\n" + encode({"n": 0, "kind": "a"}))
     found, damaged, _ = read(path)

@@ -13,29 +13,39 @@ it survive the machine.
 
 from __future__ import annotations
 
-import io
 import os
 import threading
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from zlib import crc32
 
 import orjson
 
-from runcard.events import OWNER, UNMARKED, Event, restore
+from runcard._reading import Reading, decode, is_alone, last_events, restored, writers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-EVENT_LIMIT = 1 << 20  # bytes; `values` bounds what goes in, this is the last guard
-_LINE_LIMIT = 16 << 20  # a hostile line longer than this is not parsed
-_DEPTH_LIMIT = 100  # `values` nests 8 deep
-_SHORT = 1 << 16  # bytes of a journal that are read at once
+    from runcard.events import Event
+
+__all__ = [
+    "Journal",
+    "Known",
+    "MemoryJournal",
+    "Reading",
+    "Writer",
+    "decode",
+    "encode",
+    "is_alone",
+    "last_events",
+    "open_to_group",
+    "sync_folder",
+    "writers",
+]
+
 _HELD = 64  # events of a short run that stay in memory, for its end
-_RESCUES = 100  # places in a damaged line where the next event is looked for
 _dumps = orjson.dumps
 _os_write = os.write
-_HEAD = len(b'{"crc":"00000000",')
 
 
 def encode(event: Mapping[str, Any]) -> bytes:
@@ -153,10 +163,10 @@ class Journal:
         if not held or len(held) != self._next or self.unwritten:
             return None
         if known is None or not held[0].endswith(known.text):
-            return [_restored(body) for body in held]
-        first = _restored(held[0][: -len(known.text)] + b"}")
+            return [restored(body) for body in held]
+        first = restored(held[0][: -len(known.text)] + b"}")
         first[known.name] = known.value
-        return [first, *map(_restored, held[1:])]
+        return [first, *map(restored, held[1:])]
 
     def _write(self, body: bytes) -> bool:
         line = b'{"crc":"%08x",%b\n' % (crc32(body), body[1:])
@@ -275,167 +285,6 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-class Reading:
-    """The events of one journal, and what was found wrong on the way.
-
-    Iterate it once; then `damaged` counts lines that could not be read and `missing` the numbers never seen.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.damaged = 0
-        self.missing = 0
-
-    def __iter__(self) -> Iterator[Event]:
-        seen = _Numbers()
-        try:
-            file = _opened(self.path)
-        except OSError:
-            self.damaged += 1
-            return
-        with file:
-            while line := file.readline(_LINE_LIMIT):
-                event = decode(line)
-                if event is None:
-                    if line == b"\n":
-                        continue
-                    self.damaged += 1
-                    event = _rescued(line)
-                if event is not None and seen.add(event["n"]):
-                    yield event
-        self.missing = max(0, seen.missing - self.damaged)
-
-
-def _opened(path: Path) -> IO[bytes]:
-    """A file to read lines from: a short one from memory, at half the cost."""
-    fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
-    try:
-        piece = os.read(fd, _SHORT)
-        if len(piece) < os.fstat(fd).st_size:
-            os.lseek(fd, 0, os.SEEK_SET)
-            file, fd = open(fd, "rb"), -1  # noqa: SIM115 - the caller closes it
-            return file
-        return io.BytesIO(piece)
-    finally:
-        if fd >= 0:
-            os.close(fd)
-
-
-class _Numbers:
-    """Which event numbers were seen; a run of them costs one integer, so that a long journal costs nothing."""
-
-    def __init__(self) -> None:
-        self.next = 0
-        self.gaps: set[int] = set()
-        self.missing = 0
-
-    def add(self, number: int) -> bool:
-        """Take a number; False when it was seen before."""
-        if number == self.next:
-            self.next += 1
-            return True
-        if number < self.next:
-            if number in self.gaps:  # written late, by a signal handler between two lines
-                self.gaps.remove(number)
-                self.missing -= 1
-                return True
-            return False
-        gap = number - self.next
-        self.missing += gap
-        if gap <= 100_000:
-            self.gaps.update(range(self.next, number))
-        self.next = number + 1
-        return True
-
-
-def decode(line: bytes) -> Event | None:
-    """The event of one line, None when the line is torn, damaged or no event. It may lack its newline, nothing else."""
-    body = b"{" + (line[_HEAD:-1] if line[-1:] == b"\n" else line[_HEAD:])
-    if line[:_HEAD] != b'{"crc":"%08x",' % crc32(body):
-        return None
-    try:
-        event = orjson.loads(body)
-    except ValueError:
-        return None
-    if type(event) is not dict or type(event.get("n")) is not int or type(event.get("kind")) is not str:
-        return None
-    if body.count(b"{") + body.count(b"[") > _DEPTH_LIMIT and _is_deep(event):
-        return None
-    return _unmarked(body, event)
-
-
-def _restored(body: bytes) -> Event:
-    """The event that a line's body of our own tells."""
-    return _unmarked(body, orjson.loads(body))
-
-
-def _unmarked(body: bytes, event: Event) -> Event:
-    if b"$" in body and b'{"$' in body:  # a single byte is found at a tenth of the cost
-        return {name: value if name in UNMARKED else restore(value) for name, value in event.items()}
-    return event
-
-
-def _is_deep(value: Any) -> bool:
-    """Whether a value is nested so deeply, by no writer of ours, that walking it may use up the stack."""
-    level = [value]
-    for _ in range(_DEPTH_LIMIT):
-        level = [
-            item
-            for each in level
-            for item in (each.values() if type(each) is dict else each)
-            if type(item) in (dict, list)
-        ]
-        if not level:
-            return False
-    return True
-
-
-def _rescued(line: bytes) -> Event | None:
-    """The whole event at the end of a line whose beginning is damaged, such as one that lost the newline before it."""
-    at = 0
-    for _ in range(_RESCUES):
-        at = line.find(b'{"crc":"', at + 1)
-        if at < 0:
-            break
-        event = decode(line[at:])
-        if event is not None:
-            return event
-    return None
-
-
-def is_alone(path: Path) -> bool:
-    """Whether a journal is its folder's only one, and a run's owner's."""
-    folder, name = os.path.split(path)
-    return name == f"{OWNER}.jsonl" and not any(
-        other != name and other.startswith(OWNER) and other.endswith(".jsonl") for other in os.listdir(folder)
-    )
-
-
-def writers(folder: Path) -> dict[str, Path]:
-    """The journals in a run's folder, by writer."""
-    found = {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            name = entry.name
-            if name.startswith("journal") and name.endswith(".jsonl") and entry.is_file(follow_symlinks=False):
-                found[name[: -len(".jsonl")]] = Path(entry.path)
-    return found
-
-
-def last_events(path: Path, *, first: bool = False, limit: int = 1 << 16) -> list[Event]:
-    """The events in the last ``limit`` bytes of a journal, or with ``first`` in its first line."""
-    try:
-        with path.open("rb") as file:
-            if first:
-                lines = [file.readline(_LINE_LIMIT)]
-            else:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - limit))
-                lines = file.readlines()
-    except OSError:
-        return []
-    return [event for line in lines if (event := decode(line)) is not None]
 
 
 def _where_it_ends(path: Path) -> tuple[int, bool]:
