@@ -7,6 +7,8 @@ when last heard of are few, and read one by one: only their events tell how they
 
 from __future__ import annotations
 
+import gc
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from runcard._paths import MISSING
@@ -19,7 +21,7 @@ from runcard.sinks._sql_schema import is_current
 from runcard.sinks._sql_where import COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from runcard.record import RunRecord
     from runcard.sinks._sql_engine import Database, Transaction
@@ -88,14 +90,30 @@ class Listing:
                 live = [row for row in live if row[0] not in ended]
             return _Found(self._database, self._read, rows, live, chosen)
 
-        found = self._database.read(work, _NOTHING)
-        if found is None or isinstance(found, list):
-            return found
-        found.restrict(question, test, statuses, limit if first == NEWEST else None)
-        return arrange(found)
+        with _uncollected():
+            found = self._database.read(work, _NOTHING)
+            if found is None or isinstance(found, list):
+                return found
+            found.restrict(question, test, statuses, limit if first == NEWEST else None)
+            return arrange(found)
 
 
 _NOTHING: Any = []
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Hold the garbage collector off: it would look through all rows and records several times while they are made.
+
+    That is half the time of a listing of 100,000 runs, and nothing made here is in a cycle.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _first_by(key: SortKey | None) -> First | None:
