@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runcard import RuncardWarning, open_store, run
-from runcard._folding import points
+from runcard._points import points
 from runcard.card import card_markdown
 from runcard.journal import encode
 from runcard.record import Fields, History, Point, RunRecord, Status, as_fields, fold

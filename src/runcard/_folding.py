@@ -1,105 +1,20 @@
-"""How a run's events become its record, and its points: the fold behind `runcard.record.fold`."""
+"""How a run's events become its record: the fold behind `runcard.record.fold`."""
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from runcard.record import Fields, Journals, Point, RunRecord, Status, as_fields
+from runcard._points import Summary, attempt_of, ordered_writers, points, rank_of
+from runcard._shapes import NUMBER, is_plain, misshapen
+from runcard.record import Fields, RunRecord, Status, as_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from runcard.events import Event
 
-
-def points(journals: Journals, *, name: str | None = None, rank: int | None = None) -> Iterator[Point]:
-    """The points of a run in the order logged: rank 0's with its forked children, or another rank's.
-
-    Points of the machine's samples (``system/…``) are given when asked for by name.
-    """
-    writers = [w for w in ordered_writers(journals) if rank_of(w) == (rank or 0)]
-    streams = [_points_of(journals[writer], name) for writer in writers]
-    if not any("-fork" in writer for writer in writers):
-        for stream in streams:
-            yield from stream
-        return
-    yield from sorted((point for stream in streams for point in stream), key=lambda point: point.time)
-
-
-def ordered_writers(writers: Iterable[str]) -> list[str]:
-    """The owner first, then later attempts in turn, then forked children and ranks by name."""
-    return sorted(writers, key=lambda writer: (attempt_of(writer), "-fork" in writer, rank_of(writer), writer))
-
-
-def attempt_of(writer: str) -> int:
-    return _number_after(writer, "attempt") or 1
-
-
-def rank_of(writer: str) -> int:
-    return _number_after(writer, "rank") or 0
-
-
-def _number_after(writer: str, word: str) -> int | None:
-    for part in writer.split("-")[1:]:
-        if part.startswith(word) and part[len(word) :].isdecimal():
-            return int(part[len(word) :][:9])
-    return None
-
-
-def _points_of(events: Iterable[Event], name: str | None) -> Iterator[Point]:
-    attempt = 1
-    system = name is not None and name.startswith("system/")
-    for event in events:
-        kind = event.get("kind")
-        if kind == "start":
-            attempt = event.get("attempt") or 1
-        if kind != ("system" if system else "log"):
-            continue
-        time, step, metrics = event.get("t", 0.0), event.get("step"), event.get("metrics")
-        if not isinstance(metrics, dict) or not _is_plain(time) or not (step is None or _is_plain(step)):
-            continue
-        for metric, value in metrics.items():
-            if (name is None or metric == name) and isinstance(value, _NUMBER):
-                point = Point(metric, step, value, time)
-                if attempt != 1:
-                    point.attempt = attempt
-                yield point
-
-
-class _Summary:
-    """The running summary of one metric; NaN counts, but is never least or most."""
-
-    __slots__ = ("count", "last", "last_step", "max", "max_step", "min", "min_step")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.last: int | float | None = None
-        self.min: int | float | None = None
-        self.max: int | float | None = None
-        self.last_step = self.min_step = self.max_step = None
-
-    def add(self, value: int | float, step: Any) -> None:
-        self.count += 1
-        self.last, self.last_step = value, step
-        if isinstance(value, float) and not math.isfinite(value):
-            return
-        if self.min is None or value < self.min:
-            self.min, self.min_step = value, step
-        if self.max is None or value > self.max:
-            self.max, self.max_step = value, step
-
-    def fields(self) -> Fields:
-        return Fields(
-            last=self.last,
-            last_step=self.last_step,
-            min=self.min,
-            min_step=self.min_step,
-            max=self.max,
-            max_step=self.max_step,
-            count=self.count,
-        )
+__all__ = ["Folding", "attempt_of", "ordered_writers", "points", "rank_of"]
 
 
 class Folding:
@@ -109,7 +24,7 @@ class Folding:
         self.data: dict[str, Any] = {"run_id": run_id}
         self.losses: dict[str, int] = dict(losses or {})
         self.several = several  # attempts: then the points of each step are kept until it is known which stands
-        self.summaries: dict[str, _Summary] = {}
+        self.summaries: dict[str, Summary] = {}
         self.resumed: dict[str, dict[Any, tuple[int, list[int | float]]]] = {}  # name → step → (attempt, values)
         self.returned: dict[str, int | float] = {}
         self.amended: dict[str, int | float] = {}
@@ -122,7 +37,7 @@ class Folding:
         self.decisions: dict[str, list[Fields]] = {}  # by writer
         self.verdicts: list[Fields] = []
         self.amendments: list[Fields] = []
-        self.system: dict[str, _Summary] = {}
+        self.system: dict[str, Summary] = {}
         self.attempt = 1
         self.ended = False
         self.owner = True
@@ -159,12 +74,7 @@ class Folding:
 
     def _checked(self, event: Event) -> Event:
         """The event without fields that are not what a field of that name is."""
-        wrong = [
-            name
-            for name, value in event.items()
-            if value is not None
-            and not (isinstance(value, _SHAPES.get(name, object)) and (type(value) is not int or _is_plain(value)))
-        ]
+        wrong = misshapen(event)
         if not wrong:
             return event
         self._lose({"damaged": 1})
@@ -172,7 +82,7 @@ class Folding:
 
     def _numbers(self, event: Event) -> dict[str, int | float]:
         metrics = event.get("metrics") or {}
-        numbers = {name: value for name, value in metrics.items() if isinstance(value, _NUMBER)}
+        numbers = {name: value for name, value in metrics.items() if isinstance(value, NUMBER)}
         if len(numbers) < len(metrics):
             self._lose({"damaged": 1})
         return numbers
@@ -183,17 +93,17 @@ class Folding:
 
     def _log(self, event: Event) -> None:
         step = event.get("step")
-        if not (step is None or _is_plain(step)):
+        if not (step is None or is_plain(step)):
             raise TypeError("a step is a number")
         for name, value in event["metrics"].items():
-            if not isinstance(value, _NUMBER):
+            if not isinstance(value, NUMBER):
                 self._lose({"damaged": 1})
             elif self.several:
                 self._resumed_point(name, value, step)
             else:
                 summary = self.summaries.get(name)
                 if summary is None:
-                    summary = self.summaries[name] = _Summary()
+                    summary = self.summaries[name] = Summary()
                 summary.add(value, step)
 
     def _resumed_point(self, name: str, value: int | float, step: Any) -> None:
@@ -302,7 +212,7 @@ class Folding:
 
     def _on_system(self, event: Event) -> None:
         for name, value in self._numbers(event).items():
-            self.system.setdefault(name, _Summary()).add(value, None)
+            self.system.setdefault(name, Summary()).add(value, None)
 
     def _on_durable(self, _event: Event) -> None:
         if self.owner:
@@ -322,11 +232,11 @@ class Folding:
                 self.data[name] = as_fields(event[name])
         self.returned.update(self._numbers(event))
 
-    def _merged(self) -> dict[str, _Summary]:
+    def _merged(self) -> dict[str, Summary]:
         """The summary of each metric; of a resumed run, over the latest attempt of each step."""
         merged = dict(self.summaries)
         for name, steps in self.resumed.items():
-            merged[name] = _Summary()
+            merged[name] = Summary()
             for step, (_, values) in steps.items():
                 for value in values:
                     merged[name].add(value, step)
@@ -353,7 +263,7 @@ class Folding:
         summary = {name: entry.fields() for name, entry in self._merged().items()}
         for name, value in self.returned.items():
             if name not in summary:
-                alone = _Summary()
+                alone = Summary()
                 alone.add(value, None)
                 summary[name] = alone.fields()
         if self.system:
@@ -392,28 +302,11 @@ class Folding:
         )
 
 
-def _is_plain(value: Any) -> bool:
-    """Whether a value is a number that JSON has a form for; a step or a time beyond that is no writer's of ours."""
-    return isinstance(value, float) or (isinstance(value, int) and -(2**63) <= value < 2**64)
-
-
 def _utc(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
 _MANY = 10**9  # a loss is a count; a hostile one stays a number that JSON has
-_NUMBER = (int, float)
-_SHAPES: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("t", "duration_s"), _NUMBER),
-    **dict.fromkeys(("attempt", "process_rank", "exit_code", "schema_version"), int),
-    **dict.fromkeys(("config", "config_types", "types", "environment", "function", "error", "resources"), dict),
-    **dict.fromkeys(("alive", "metrics", "losses", "seed"), dict),
-    **dict.fromkeys(("inputs", "tags", "add", "remove", "removed"), list),
-    **dict.fromkeys(("name", "experiment", "parent_id", "launched_by", "rerun_of", "config_hash"), str),
-    **dict.fromkeys(("objective", "direction", "user", "host", "decision", "reason", "by", "text"), str),
-    **dict.fromkeys(("path", "uri", "sha256", "status"), str),
-    **dict.fromkeys(("bytes", "rank"), int),
-}
 _SIGNS_OF_LIFE = ("start", "log", "system", "config", "artifact", "input")  # a judgement may come the day after
 _REMARKS = ("tag", "note", "name", "amend")
 _END_FIELDS = ("status", "ended_at", "durability", "result", "error", "exit_code", "resources", "is_best")

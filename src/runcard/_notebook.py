@@ -59,7 +59,7 @@ def run_html(run: Any) -> str:
 def _read(run_id: str, folder: Path) -> RunRecord:
     from dataclasses import replace
 
-    from runcard._folding import points
+    from runcard._points import points
     from runcard.journal import Reading, writers
 
     found = writers(folder)

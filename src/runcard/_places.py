@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runcard import settings
-from runcard._folding import points
+from runcard._points import points
 from runcard._ranks import is_within, shared_run
 from runcard._resuming import resumed
 from runcard.errors import StoreError, describe, is_strict, warn

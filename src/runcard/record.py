@@ -270,7 +270,8 @@ def fold(run_id: str, journals: Journals, *, losses: Mapping[str, int] | None = 
             those of other ranks add their artifacts, inputs and losses.
         losses: What the reader of the journals already found damaged, by kind.
     """
-    from runcard._folding import Folding, attempt_of, ordered_writers
+    from runcard._folding import Folding
+    from runcard._points import attempt_of, ordered_writers
 
     writers = ordered_writers(journals)
     folding = Folding(run_id, losses, several=any(attempt_of(writer) > 1 for writer in writers))

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runcard import leaderboard, settings
-from runcard._folding import points
 from runcard._frames import Points, Runs
 from runcard._listing import listing, ranking
+from runcard._points import points
 from runcard._ranking import At, metric_value, rank
 from runcard._selecting import select
 from runcard.errors import AmbiguousRun, RunNotFound, SettingError, StoreError
