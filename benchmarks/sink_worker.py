@@ -69,6 +69,7 @@ def log_alone(url, folder, runs, steps):
     warnings.simplefilter("ignore")
     count, taken = 10 * steps, 0.0  # long enough for the sink's thread to be in the way
     with run("steps", config=CONFIG) as r:
+        time.sleep(2.0)  # the sink's packages are imported, once a process, while the run begins
         for step in range(count):
             point = numbers(step)
             began = time.perf_counter()

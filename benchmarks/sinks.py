@@ -32,8 +32,8 @@ _LIMIT_S = 900
 _SAID = (
     "Medians of runs of 10 config values and 1 step ({runs} of them), and of one run of {steps:,} steps of {metrics}"
     " metrics. A run ends, and a step counts, when the other side has it; runcard writes its journal and its folder"
-    " besides. The last columns are what one `log()` costs the user's thread when the sink cannot be reached, and with"
-    " no sink but the folder."
+    " besides. The last columns are what one `log()` costs the user's thread on average when the sink is out of reach,"
+    " and with no sink but the folder; two seconds after the start, when the sink's packages have been imported."
 )
 _HEAD = (
     "| sink | run | run, own API | step delivered | step, own API | points a second | dead sink: `log()` | none | × |"
