@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from runcard._paths import leaves
+from runcard._rows import FIXED_COLUMNS, formula_safe
 from runcard.errors import MissingExtra, SettingError
 from runcard.events import mark
 from runcard.record import Point, RunRecord
@@ -153,11 +154,6 @@ def export(runs: Iterable[RunRecord], format: str, target: str | Path | IO[Any])
         raise
 
 
-def formula_safe(text: str) -> str:
-    """A text that a spreadsheet shows as it is, and never calculates."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
-
-
 def _write_csv(runs: Iterable[RunRecord], file: IO[Any]) -> None:
     columns = run_columns(runs)
     rows = csv.writer(file, lineterminator="\n")
@@ -261,17 +257,6 @@ def _cell(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-FIXED_COLUMNS = (
-    "run_id",
-    "started_at",
-    "experiment",
-    "name",
-    "parent_id",
-    "status",
-    "duration_s",
-    "decision",
-    "is_best",
-)
 _FIXED_KINDS = {**dict.fromkeys(FIXED_COLUMNS, "text"), "started_at": "time", "duration_s": "float", "is_best": "bool"}
 _WRITERS: dict[str, Callable[[Iterable[RunRecord], IO[Any]], None]] = {
     "csv": _write_csv,

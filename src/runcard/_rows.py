@@ -13,6 +13,18 @@ if TYPE_CHECKING:
 
     from runcard.record import RunRecord
 
+FIXED_COLUMNS = (
+    "run_id",
+    "started_at",
+    "experiment",
+    "name",
+    "parent_id",
+    "status",
+    "duration_s",
+    "decision",
+    "is_best",
+)
+
 
 def cell(value: Any) -> str:
     """A value as the text of its CSV cell, before CSV's own quotes: numbers as numbers, the rest as harmless text."""
@@ -45,10 +57,15 @@ def _harmless(text: str) -> str:
     """Text that neither a spreadsheet calculates nor a terminal obeys."""
     if not text:
         return text
-    formula = text[0] in "=+-@\t\r"
+    safe = formula_safe(text)  # by its first character as it is, before that becomes an escape
     if not (text.isascii() and text.isprintable()):
-        text = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
-    return f"'{text}" if formula else text
+        safe = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), safe)
+    return safe
+
+
+def formula_safe(text: str) -> str:
+    """A text that a spreadsheet shows as it is, and never calculates."""
+    return f"'{text}" if text and text[0] in "=+-@\t\r" else text
 
 
 def row_of(record: RunRecord) -> dict[str, str]:

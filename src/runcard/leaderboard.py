@@ -14,7 +14,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from runcard._rows import cell, line_of, ordered, row_of
+from runcard._rows import FIXED_COLUMNS, cell, line_of, ordered, row_of
 from runcard.locks import locked
 from runcard.record import Status
 
@@ -28,18 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["FILE", "FIXED_COLUMNS", "add", "cell", "rebuild", "remove", "replace"]
 
 FILE = "leaderboard.csv"
-FIXED_COLUMNS = (
-    "run_id",
-    "started_at",
-    "experiment",
-    "name",
-    "parent_id",
-    "status",
-    "duration_s",
-    "decision",
-    "is_best",
-)
-
 _LOCK = ".leaderboard.lock"
 _WAIT_S = 5.0
 _TRIES = 10
