@@ -44,7 +44,7 @@ LAYERS = [
         "lineage",
     ],
     [
-        *["_run", "_actions", "_attach", "_beside", "_closing", "_configure", "_current", "_files", "_forked"],
+        *["_run", "_actions", "_beside", "_block", "_closing", "_configure", "_current", "_files", "_forked"],
         *["_given", "_metrics", "_module", "_opening", "_options", "_outcome", "_places", "_pulse", "_ranks"],
         *["_rerun_child", "_rerun_link", "_resuming", "_settling", "_standing"],
     ],

@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from runcard._block import attach, run
     from runcard._configure import configure
     from runcard._current import current_run
     from runcard._module import artifact_path, discard, keep, log, log_artifact, log_config, log_input, note, tag
-    from runcard._run import Run, attach, run
+    from runcard._run import Run
     from runcard._tracked import tracked
     from runcard.errors import RuncardError, RuncardWarning
     from runcard.query import aggregate, compare, explain, rank
@@ -59,7 +60,7 @@ _HOME = {
     "Store": "store",
     "aggregate": "query",
     "artifact_path": "_module",
-    "attach": "_run",
+    "attach": "_block",
     "compare": "query",
     "configure": "_configure",
     "current_run": "_current",
@@ -73,7 +74,7 @@ _HOME = {
     "note": "_module",
     "open_store": "store",
     "rank": "query",
-    "run": "_run",
+    "run": "_block",
     "tag": "_module",
     "tracked": "_tracked",
 }

@@ -1,4 +1,4 @@
-"""A run from the user's side: `run()`, the `Run` in its ``with`` block, and `attach`.
+"""A run from the user's side: the `Run` that ``with run() as r`` gives, and its hot path, `Run.log_points`.
 
 Kept light, because importing and decorating must cost next to nothing: what a run does at its start lies in
 `_opening`, what it does at its end in `_closing`, and both are loaded when a run begins.
@@ -9,99 +9,23 @@ from __future__ import annotations
 import sys
 import threading
 from time import time as _time
-from typing import TYPE_CHECKING, Any, Never, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from runcard._current import attached, here, is_disabled
-from runcard._options import Options, refuse_unknown
+from runcard._current import here, is_disabled
+from runcard._metrics import meet, number_of, step_of
 from runcard.errors import RunStateError, warn
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
     from types import TracebackType
 
-    from runcard.identity import Token
+    from runcard._options import Options
     from runcard.journal import Writer
 
 _BIG = 2**63  # JSON's integers, as everybody reads them
 _NEW, _OPEN, _CLOSED, _OFF = "new", "open", "closed", "off"
-
-
-def run(
-    name: str | None = None,
-    /,
-    *,
-    config: Any = None,
-    experiment: str | None = None,
-    tags: Iterable[str] = (),
-    notes: str | None = None,
-    ignore: Iterable[str] = (),
-    inputs: Iterable[Any] = (),
-    objective: str | None = None,
-    direction: str | None = None,
-    auto_decide: bool = False,
-    expected: type[BaseException] | Iterable[type[BaseException]] = (),
-    capture: Iterable[str] | None = None,
-    sinks: Any = None,
-    seed: int | None = None,
-    resume: str | None = None,
-    parent: Any = None,
-    ranks: str | None = None,
-    **unknown: Never,
-) -> Run:
-    """A run to open with ``with``, ``async with``, or `Run.start` where no block fits.
-
-    Args:
-        name: What the run is called; by default the script's stem.
-        config: A mapping, dataclass, attrs, pydantic, `argparse.Namespace` or OmegaConf.
-        experiment: What the run is compared with; by default the script's stem, below a parent ``parent/name``.
-        tags: Words to find it by.
-        notes: A text about it.
-        ignore: Keys of the config to leave out; dotted paths too.
-        inputs: Paths to record with their hashes.
-        objective: The metric that says which run is best, with ``direction``.
-        direction: ``minimize`` or ``maximize``.
-        auto_decide: Keep what beats every earlier run of the experiment, discard the rest.
-        expected: Exceptions that are a normal end: `finished`, and discarded with their message as the reason.
-        capture: Captures to add, with a leading ``-`` to take away.
-        sinks: Where the record goes instead of the settings' sinks; a leading ``+`` adds.
-        seed: Seeds `random`, NumPy and PyTorch, and is recorded.
-        resume: A reference to a run to go on with, or ``auto``.
-        parent: The token of the run that this one belongs to.
-        ranks: ``slurm`` or ``mpi``: the processes of one launch share one run. torchrun's do by themselves.
-        unknown: Refused, with the options that there are.
-
-    Raises:
-        SettingError: When an option is not accepted.
-        TypeError: For an option that there is not.
-
-    >>> with run("doctest", config={"lr": 0.1}, sinks=["memory:"]) as r:
-    ...     r.log(loss=0.5)
-    >>> r.status
-    'finished'
-    """
-    if unknown:
-        refuse_unknown("run", unknown, ("config",))
-    options = Options(
-        name=name,
-        experiment=experiment,
-        tags=tags,
-        notes=notes,
-        ignore=ignore,
-        inputs=inputs,
-        objective=objective,
-        direction=direction,
-        auto_decide=auto_decide,
-        expected=expected,
-        capture=capture,
-        sinks=sinks,
-        seed=seed,
-        resume=resume,
-        parent=parent,
-        ranks=ranks,
-    )
-    return Run(options, config)
 
 
 class Run:
@@ -219,17 +143,17 @@ class Run:
         values: dict[str, Any] = {}
         at = step
         if step is not None and (type(step) is not int or not -_BIG <= step < _BIG):
-            at = step = self._step(step)
+            at = step = step_of(self, step)
         with journal.lock:
             for name, value in named.items():
-                entry = names.get(name) or self._meet(name)
+                entry = names.get(name) or meet(self, name)
                 if entry is None:
                     continue
                 # The common case by hand: a finite float or a small integer goes into the line as it is.
                 if not (type(value) is float and value - value == 0.0) and (
                     type(value) is not int or not -_BIG <= value < _BIG
                 ):
-                    value = self._number(name, value)  # noqa: PLW2901 - the number that stands for it
+                    value = number_of(self, name, value)  # noqa: PLW2901 - the number that stands for it
                     if value is None:
                         continue
                 count = entry[1]
@@ -431,43 +355,6 @@ class Run:
 
         return contained("read the metrics", merged, self, metrics, named) or {}
 
-    def _meet(self, name: Any) -> list[Any] | None:
-        """Take in a new metric's name: as text, encodable and without secrets."""
-        from runcard._actions import metric_name
-
-        clean = metric_name(self, name)
-        if clean is None:
-            return None
-        entry = self._names[name] = self._names.get(clean, [clean, 0])
-        return entry
-
-    def _number(self, name: str, value: Any) -> Any:
-        """The number that a metric's value stands for, or None, counted, when it stands for none."""
-        from runcard.values import number
-
-        found = number(value)
-        if found is None:
-            self._journal.append({"kind": "loss", "t": _time(), "losses": {"not_a_number": 1}})
-            warn(
-                f"the metric {name!r} got a {type(value).__name__}, which is no number; it is counted and left out",
-                once=f"metric {self.run_id} {name}",
-            )
-        return found
-
-    def _step(self, step: Any) -> Any:
-        """A step as a JSON number."""
-        from runcard.values import number
-
-        if type(step) is float and step - step == 0.0:
-            return step
-        found = number(step)
-        if found is None or isinstance(found, dict):
-            self.lose("bad_step")
-            kind = type(step).__name__
-            warn(f"a step that is no number JSON has (a {kind}): the points are counted", once=f"step {self.run_id}")
-            return None
-        return found
-
     def _refused(self) -> None:
         """The journal did not take a line: the disk's affair, counted there, unless another thread ended the run."""
         if self._state is not _OPEN:
@@ -492,38 +379,3 @@ def _load_opening() -> Any:
     from runcard import _closing, _opening  # noqa: F401 - the end's code is loaded while files can still be opened
 
     return _opening
-
-
-class attach:  # noqa: N801 - reads as the statement it is: `with attach(token):`
-    """Make the runs inside the block children of the run that a token is of, here or in another process.
-
-    Raises:
-        SettingError: When the text is no token.
-
-    >>> with run("parent", sinks=["memory:"]) as r:
-    ...     token = r.token()
-    >>> with attach(token), run("later", sinks=["memory:"]) as child:
-    ...     child.parent_id is None  # it was launched by a run that has ended
-    True
-    """
-
-    def __init__(self, token: str | Token | None) -> None:
-        """Take the token, as `Run.token` gave it; None attaches nothing, for a token that may be missing."""
-        from runcard.errors import SettingError
-        from runcard.identity import parse_token
-
-        self._token = None if token is None else parse_token(str(token))
-        if token is not None and self._token is None:
-            raise SettingError(f"{str(token)[:80]!r} is no token; r.token() gives one")
-        self._before: list[Any] = []
-
-    def __enter__(self) -> None:
-        self._before.append((attached.get(), here.get()))
-        if self._token is not None:
-            attached.set(self._token)
-            here.set(None)
-
-    def __exit__(self, *error: object) -> None:
-        token, outer = self._before.pop()
-        attached.set(token)
-        here.set(outer)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, overload
 import orjson
 
 from runcard import errors, settings
-from runcard._run import run
+from runcard._block import run
 from runcard.errors import RunNotFound
 from runcard.record import RunRecord
 from runcard.store import Store, open_store
@@ -153,13 +153,13 @@ def fake_clock(now: float = 1_700_000_000.0) -> Iterator[FakeClock]:
     >>> runs[0].started_at.isoformat(), runs[0].ended_at.isoformat()
     ('1970-01-01T00:00:00+00:00', '1970-01-01T00:01:00+00:00')
     """
-    from runcard import _actions, _beside, _closing, _opening, _run, _settling, identity
+    from runcard import _actions, _beside, _closing, _metrics, _opening, _run, _settling, identity
 
     clock = FakeClock(now)
     shown = SimpleNamespace(**{name: getattr(time, name) for name in dir(time) if not name.startswith("_")})
     shown.time = clock.time
     shown.gmtime = lambda seconds=None: time.gmtime(clock.now if seconds is None else seconds)
-    modules: list[Any] = [_actions, _beside, _closing, _opening, _settling, identity]
+    modules: list[Any] = [_actions, _beside, _closing, _metrics, _opening, _settling, identity]
     before = [module.time for module in modules]
     hot: Any = _run  # its log() holds the clock itself
     log_time = hot._time
