@@ -2,7 +2,7 @@
 
 The rows of runs that ended are filtered by SQL, as far as it says exactly what Python would; what is left is tested in
 Python on lean records. A limit goes into the query when the order is one that an index has. Runs that were running
-when last heard of are few, and read one by one: only their events tell how they stand.
+when last heard of are few, and read whole: only their events tell how they stand.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from runcard.sinks._sql_engine import Database, Transaction
 
 
+_TOGETHER = 50  # runs whose events are read at a time
 _JUDGE = "journal-sql"  # how the writer of a judgement made in a database begins
 
 
@@ -248,13 +249,22 @@ class SqlSink:
             )
 
         nothing: list[Any] = []
-        return [self._from_row(*row) for row in self._database.read(work, nothing)]
+        rows = self._database.read(work, nothing)
+        found = []
+        for at in range(0, len(rows), _TOGETHER):
+            some = rows[at : at + _TOGETHER]
+            live = [row[0] for row in some if row[1] == Status.RUNNING]
+            journals = self.journals_of(live) if live else {}
+            found += [self._from_row(*row, journals=journals.get(row[0])) for row in some]
+        return found
 
-    def _from_row(self, run_id: str, status: str, seen_at: float, text: str) -> RunRecord:
+    def _from_row(
+        self, run_id: str, status: str, seen_at: float, text: str, journals: dict[str, list[Event]] | None = None
+    ) -> RunRecord:
         history = History(lambda: points(self._database.read(lambda t: read_journals(t, run_id, ("start", "log")), {})))
         if status != Status.RUNNING:
             return RunRecord.from_dict(orjson.loads(text), metric_history=history)
-        record = fold(run_id, self.journals(run_id))
+        record = fold(run_id, self.journals(run_id) if journals is None else journals)
         changes: dict[str, Any] = {"metric_history": history, "duration_s": None}
         if record.started_at is None:  # its events are still on their way
             record = RunRecord.from_dict(orjson.loads(text))
