@@ -35,7 +35,7 @@ VALUES = [
     {"$set": [1]},
     "z" * 600,
 ]
-TEXTS = ["train", "eval", "", "é", "a\0b", "x" * 600]
+TEXTS = ["train", "eval", "Zeta", "", "é", "a\0b", "x" * 600]
 
 numbers, values = st.sampled_from(NUMBERS), st.sampled_from(VALUES)
 configs = st.fixed_dictionaries(

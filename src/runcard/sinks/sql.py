@@ -255,7 +255,8 @@ class SqlSink:
             some = rows[at : at + _TOGETHER]
             live = [row[0] for row in some if row[1] == Status.RUNNING]
             journals = self.journals_of(live) if live else {}
-            found += [self._from_row(*row, journals=journals.get(row[0])) for row in some]
+            for run_id, status, seen_at, text in some:
+                found.append(self._from_row(run_id, status, seen_at, text, journals=journals.get(run_id)))
         return found
 
     def _from_row(
