@@ -38,6 +38,9 @@ _SAID = (
 _HEAD = (
     "| sink | run | run, own API | step delivered | step, own API | points a second | dead sink: `log()` | none | × |"
 )
+_LISTED = "A database of {count:,} runs, read by `open_store`; the best of five."
+_ASKED = "| | `runs()` | `runs(sort=…, limit=20)` | `runs(where)` | `rank()` | `rank(limit=20)` |"
+_TIMES = ("listed_s", "sorted_s", "where_s", "ranked_s", "first_s")
 _MOVED = (
     "`runcard sync FOLDER postgresql://…` of {count:,} runs: {first:.1f} s, every event compared by hash; once more,"
     " with nothing to bring: {again:.1f} s."
@@ -74,13 +77,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sinks", description=__doc__.split("\n\n")[0])
     parser.add_argument("--quick", action="store_true", help="few runs and steps, once; writes nothing")
-    parser.add_argument("--only", metavar="NAME,…", help=f"of {', '.join(each.key for each in SUBJECTS)}, migration")
+    parser.add_argument(
+        "--only", metavar="NAME,…", help=f"of {', '.join(each.key for each in SUBJECTS)}, listing, migration"
+    )
     parser.add_argument("--runs", type=int, metavar="N", help="runs that are timed")
     parser.add_argument("--steps", type=int, metavar="N", help="steps of the long run")
     parser.add_argument("--rounds", type=int, metavar="N", help="how often each is measured")
     parser.add_argument("--write", metavar="FILE", help="where the table goes instead of docs/benchmarks-sinks.md")
     options = parser.parse_args(arguments)
-    wanted = options.only.split(",") if options.only else [*(each.key for each in SUBJECTS), "migration"]
+    wanted = options.only.split(",") if options.only else [*(each.key for each in SUBJECTS), "listing", "migration"]
     runs = options.runs or (3 if options.quick else 20)
     steps = options.steps or (200 if options.quick else 4_000)
     rounds = options.rounds or (1 if options.quick else 3)
@@ -93,8 +98,9 @@ def main(arguments: list[str] | None = None) -> int:
             except (RuntimeError, OSError, subprocess.SubprocessError) as error:
                 print(f"{subject.key}: {error}", file=sys.stderr)
             print(f"{subject.key}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+    listed = _listings(2_000 if options.quick else 100_000) if "listing" in wanted else None
     moved = _migration(200 if options.quick else 10_000) if "migration" in wanted else None
-    text = table(results, runs, steps, moved)
+    text = table(results, runs, steps, moved, listed)
     print(text)
     target = Path(options.write) if options.write else None if options.quick else ROOT / "docs" / "benchmarks-sinks.md"
     if target is not None:
@@ -103,7 +109,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def table(results: dict[str, Result], runs: int, steps: int, moved: tuple[int, float, float] | None) -> str:
+def table(
+    results: dict[str, Result],
+    runs: int,
+    steps: int,
+    moved: tuple[int, float, float] | None = None,
+    listed: tuple[int, dict[str, dict[str, float]]] | None = None,
+) -> str:
     """The results as Markdown."""
     lines = [_SAID.format(runs=runs, steps=steps, metrics=METRICS), "", _HEAD, "|---|--:|--:|--:|--:|--:|--:|--:|--:|"]
     for subject in SUBJECTS:
@@ -118,6 +130,11 @@ def table(results: dict[str, Result], runs: int, steps: int, moved: tuple[int, f
             *(_us(found.dead_s), _us(found.none_s), ratio),
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    if listed is not None:
+        count, times = listed
+        lines += ["", _LISTED.format(count=count), "", _ASKED, "|---|--:|--:|--:|--:|--:|"]
+        for key, taken in times.items():
+            lines.append(f"| {key} | {' | '.join(_ms(taken[name]) for name in _TIMES)} |")
     if moved is not None:
         count, first, again = moved
         lines += ["", _MOVED.format(count=count, first=first, again=again)]
@@ -277,6 +294,17 @@ def _service(command: list[str], folder: Path, address: str) -> Iterator[None]:
             yield
         finally:
             os.killpg(process.pid, signal.SIGTERM)
+
+
+def _listings(count: int) -> tuple[int, dict[str, dict[str, float]]]:
+    """What listing and ranking so many runs takes, by database."""
+    found = {}
+    for subject in SUBJECTS[:2]:
+        with folder_of_its_own() as folder, ExitStack() as services:
+            folder.chmod(0o755)
+            url, _ = subject.start(folder, services)
+            found[subject.key] = _process("listing", folder, url, count, 0)
+    return count, found
 
 
 def _migration(count: int) -> tuple[int, float, float]:

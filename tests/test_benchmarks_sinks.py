@@ -19,7 +19,9 @@ def test_a_sink_is_measured_beside_the_drivers_own(capsys, tmp_path):
 def test_a_row_that_has_no_peer_or_no_dead_end_says_so():
     """What there is not is a dash; points a second are those of the steps."""
     found = sinks.Result({"run_s": 0.0015, "step_s": 0.0003}, {"run_s": 0.001, "step_s": None}, None, None)
-    text = sinks.table({"wandb": found}, 1, 2, (10, 1.25, 0.5))
+    listed = {"sqlite": {"listed_s": 0.1, "sorted_s": 0.002, "where_s": 0.003, "ranked_s": 0.2, "first_s": 0.001}}
+    text = sinks.table({"wandb": found}, 1, 2, (10, 1.25, 0.5), (7, listed))
+    assert "| sqlite | 100.0 ms | 2.0 ms | 3.0 ms | 200.0 ms | 1.0 ms |" in text
     assert "| 1.5 ms | 1.0 ms | 300.0 µs | \u2013 | 10,000 | \u2013 | \u2013 | \u2013 |" in text
     assert "of 10 runs: 1.2 s" in text
     assert "0.5 s." in text
