@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def set_name(run: Run, token: Token | None, redactor: Redactor) -> None:
-    """The name and the experiment, as DESIGN has them: from the function, the script, the parent."""
+    """Give the run its name and its experiment: as set, or else from the function, the script, the parent."""
     options, function = run._options, run._function
     qualname = None
     if function is not None:

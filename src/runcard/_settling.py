@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from runcard._opening import Life
     from runcard._run import Run
 
-
-_finish_later: list[tuple[Run, Life]] = []
+_finish_later: list[tuple[Run, Life]] = []  # ended in a coroutine, whose sinks are still to be settled with
 
 
 def deliver(run: Run, life: Life, record: RunRecord, *, wait: bool) -> None:
