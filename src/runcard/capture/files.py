@@ -97,7 +97,7 @@ class Lineage:
             if not self.is_own(path):
                 continue
             told: Mapping[str, Any] = describe(path, limit=self._limit)
-            if told.get("missing") or "kind" in told:
+            if told.get("missing") or "type" in told:
                 continue
             now = time.time()
             if how & READ and path not in self._known:
