@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import random
@@ -20,7 +21,7 @@ from runcard import journal, query
 from runcard._changelog import FOLDER, changes_since
 from runcard._columns import DamagedError, ListedRecord, Table, encode
 from runcard._listing import listing, ranking
-from runcard.errors import StoreError
+from runcard.errors import QueryError, StoreError
 from runcard.identity import new_run_id
 from runcard.index import Index, note, noted, signature
 from runcard.record import Fields, RunRecord, Status, as_fields, fold
@@ -660,3 +661,27 @@ class Interleaving(RuleBasedStateMachine):
 
 TestInterleaving = Interleaving.TestCase
 TestInterleaving.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+
+
+def test_a_listing_leaves_the_collector_as_it_was(tmp_path):
+    """The garbage collector goes on after a listing, stays off where it was off, and what is frozen stays frozen."""
+    folders = Folders(tmp_path / "runs")
+    folders.run(metrics={"loss": 1})
+    index = Index(folders.root, folders.read)
+    listing(index)
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        listing(index)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+    gc.freeze()
+    try:
+        listing(index)
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
+    with pytest.raises(QueryError):
+        listing(index, where="1 / 0 > x")
+    assert gc.isenabled()

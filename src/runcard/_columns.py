@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import io
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from datetime import datetime
+from itertools import repeat
 from typing import IO, TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -111,16 +113,11 @@ class Table:
             found = self._columns[name] = self._column(name, default)
         return found
 
-    def records(self, rows: Iterable[int]) -> list[RunRecord]:
+    def records(self, rows: Sequence[int]) -> list[RunRecord]:
         """The lean records of some rows: made by the ten thousand, each finds what it holds when it is asked."""
-        made: list[RunRecord] = []
-        new, table, add = ListedRecord.__new__, self, made.append
-        put_table, put_row = ListedRecord._table.__set__, ListedRecord._row.__set__  # type: ignore[attr-defined]  # slots
-        for row in rows:
-            record = new(ListedRecord)
-            put_table(record, table)
-            put_row(record, row)
-            add(record)
+        made: list[RunRecord] = list(map(ListedRecord.__new__, repeat(ListedRecord, len(rows))))
+        deque(map(ListedRecord._table.__set__, made, repeat(self)), 0)  # type: ignore[attr-defined]  # a slot
+        deque(map(ListedRecord._row.__set__, made, rows), 0)  # type: ignore[attr-defined]  # likewise
         return made
 
     def shapes(self, name: str) -> tuple[Sequence[int], list[list[str]]]:

@@ -12,9 +12,10 @@ from runcard._columns import PLAIN, TIMES, DamagedError, Table
 from runcard._paths import MISSING
 from runcard._ranking import At, check_at, is_result, metric_value, sign_of
 from runcard._selecting import SortKey, arranged, check_limit, parse_sort, parse_status, predicate
+from runcard._uncollected import uncollected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from runcard.index import Index
     from runcard.record import RunRecord
@@ -39,11 +40,7 @@ def listing(
 
     def choose() -> list[RunRecord]:
         runs = _Chosen(index, where, experiment, status)
-        places = runs.newest_first()
-        for key in reversed(keys or ()):
-            values = runs.values(key)
-            places = arranged([values[place] for place in places], places, descending=key.descending)
-        return runs.picked(places[:limit])
+        return runs.picked(runs.arranged([(runs.values(key), key.descending) for key in keys or ()])[:limit])
 
     return _undamaged(index, choose)
 
@@ -72,15 +69,18 @@ def ranking(
 
     def choose() -> list[RunRecord]:
         runs = _Chosen(index, where, experiment, status)
-        places = runs.newest_first()
         if at == "last":
             values = runs.cells("metrics", metric)
         else:
             values = [metric_value(record, metric, direction, at) for record in runs.all()]
-        signed = _signed([values[place] for place in places], sign)
-        return runs.picked(arranged(signed, places, descending=False)[:limit])
+        return runs.picked(runs.arranged([(_signed(values, sign), False)])[:limit])
 
     return _undamaged(index, choose)
+
+
+def _all_differ(values: list[Any]) -> bool:
+    """Whether these are finite numbers of which no two are equal: then nothing else decides their order."""
+    return set(map(type, values)) == {float} and all(map(math.isfinite, values)) and len(set(values)) == len(values)
 
 
 def _signed(values: list[Any], sign: int) -> list[int | float | None]:
@@ -92,11 +92,12 @@ def _signed(values: list[Any], sign: int) -> list[int | float | None]:
 
 def _undamaged(index: Index, choose: Callable[[], list[RunRecord]]) -> list[RunRecord]:
     """Read what is kept; when a part of it turns out to be damaged, throw it away and read the runs."""
-    try:
-        return choose()
-    except DamagedError:
-        index.forget()
-        return choose()
+    with uncollected():
+        try:
+            return choose()
+        except DamagedError:
+            index.forget()
+            return choose()
 
 
 class _Chosen:
@@ -153,7 +154,16 @@ class _Chosen:
         table, chosen = self.tables[which]
         return table.records([chosen[place - self.starts[which]]])[0]
 
-    def newest_first(self) -> list[int]:
+    def arranged(self, keys: Sequence[tuple[list[Any], bool]]) -> list[int]:
+        """All places in the order of some keys, each its values by place and whether it descends; then newest first."""
+        if len(keys) == 1 and _all_differ(keys[0][0]):
+            return arranged(keys[0][0], range(self.size), descending=keys[0][1])
+        places = self._newest_first()
+        for values, descending in reversed(keys):
+            places = arranged([values[place] for place in places], places, descending=descending)
+        return places
+
+    def _newest_first(self) -> list[int]:
         """All places, by the start of their runs, latest first; a lost start goes by the run's id."""
         starts = self._column(
             "started_at", None, [each.started_at and each.started_at.isoformat() for each in self.records]

@@ -113,12 +113,13 @@ class Index:
             changes = changes_since(self._folder, kept.logs, kept.begun) or Changes()
         names = self._names()
         known = kept.known()
-        here = known & names
+        unknown = names - known
+        here = known if len(names) - len(unknown) == len(known) else known & names
         believed = _live(kept.tables, here - changes.touched if changes.touched else here)
         moved = self._moved(kept, believed, len(here))
         again = (here & changes.touched) | moved
         batch = _Batch(self, changes)
-        for run_id in sorted(again.union(filter(is_run_id, names - known))):
+        for run_id in sorted(again.union(filter(is_run_id, unknown))):
             batch.read(run_id)
         # A log that is new is remembered at once, so that its loss is seen before anything in it was kept.
         if batch.is_worth_keeping() or changes.logs.keys() != kept.logs.keys():

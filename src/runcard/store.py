@@ -156,7 +156,7 @@ class Store:
     def _own(self, method: str, /, *arguments: Any, **options: Any) -> Runs | None:
         """The answer of a source that lists by itself; None when it does not, or not this time."""
         ask = getattr(self._source, method, None)
-        found = ask(*arguments, **options) if callable(ask) else None
+        found: Any = ask(*arguments, **options) if callable(ask) else None
         return None if found is None else Runs(found)
 
     def _listed(self, ask: Callable[..., list[RunRecord]], /, *arguments: Any, **options: Any) -> list[RunRecord]:

@@ -7,13 +7,12 @@ when last heard of are few, and read whole: only their events tell how they stan
 
 from __future__ import annotations
 
-import gc
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from runcard._paths import MISSING
 from runcard._ranking import At, check_at, is_result, metric_value, sign_of
 from runcard._selecting import SortKey, arranged, check_limit, parse_sort, parse_status, predicate
+from runcard._uncollected import uncollected
 from runcard.sinks._sql_choice import NEWEST, Chosen, First, Question, is_unsayable
 from runcard.sinks._sql_lean import lean_records
 from runcard.sinks._sql_records import began
@@ -21,7 +20,7 @@ from runcard.sinks._sql_schema import is_current
 from runcard.sinks._sql_where import COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from runcard.record import RunRecord
     from runcard.sinks._sql_engine import Database, Transaction
@@ -90,7 +89,7 @@ class Listing:
                 live = [row for row in live if row[0] not in ended]
             return _Found(self._database, self._read, rows, live, chosen)
 
-        with _uncollected():
+        with uncollected():
             found = self._database.read(work, _NOTHING)
             if found is None or isinstance(found, list):
                 return found
@@ -99,21 +98,6 @@ class Listing:
 
 
 _NOTHING: Any = []
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Hold the garbage collector off: it would look through all rows and records several times while they are made.
-
-    That is half the time of a listing of 100,000 runs, and nothing made here is in a cycle.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _first_by(key: SortKey | None) -> First | None:
