@@ -60,7 +60,8 @@ def url(request, tmp_path, monkeypatch):
 
 
 def train(url, **options):
-    with run("train", config={"lr": 0.1}, sinks=["file:", url], capture=["-git"], **options) as r:
+    options = {"sinks": ["file:", url], **options}
+    with run("train", config={"lr": 0.1}, capture=["-git"], **options) as r:
         r.log(loss=0.5, big=2**70)
         r.log(loss=float("nan"))
         r.artifact_path("deep/model.bin").write_bytes(b"weights")
@@ -75,6 +76,32 @@ def test_a_run_comes_back_as_it_was(store, url):
     assert artifact.pop("uri") == f"{url}/{r.run_id}/artifacts/deep/model.bin"
     assert repr(there.to_dict()) == repr(here.to_dict())
     assert [point.value for point in open_store(url).history("latest", "big")] == [2**70]
+
+
+@pytest.mark.parametrize(
+    ("options", "sent"),
+    [("", set()), ("?diff=1", {"diff.patch"}), ("?output=1&diff=1", {"diff.patch", "output.log"}), ("?diff=0", set())],
+)
+def test_code_and_console_leave_the_machine_only_when_asked_for(store, url, options, sent):
+    """Uncommitted changes and console output go to another machine with diff=1 and output=1, to a folder always."""
+    r = train(url, sinks=["file:"])
+    for name in ("diff.patch", "output.log"):
+        (r.folder / name).write_text("x = 'the secret idea'\n")
+    sink = objectstore.open_sink(url + options)
+    sink.finish(store.get(r.run_id))
+    system, base = sink._system
+    names = {objectstore._last(path) for path in objectstore._names(system, f"{base}/{r.run_id}")}
+    assert names & {"diff.patch", "output.log"} == (sent if url.startswith("s3:") else {"diff.patch", "output.log"})
+    assert {"journal.jsonl", "record.json", "requirements.txt", "artifacts"} <= names
+    assert sink.url == url
+    assert open_store(url).get(r.run_id).config == {"lr": 0.1}
+
+
+def test_an_option_that_is_not_known_is_refused():
+    """A URL with another option is said at once, with those there are."""
+    for wrong in ("s3://bucket/x?diff=yes", "s3://bucket?dif=1"):
+        with pytest.raises(SettingError, match="diff=1 and output=1"):
+            configure(sinks=[wrong])
 
 
 def test_a_late_judgement_stays(store, url):

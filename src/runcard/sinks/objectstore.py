@@ -1,7 +1,8 @@
 """``s3://bucket/prefix``, ``gs://…`` and every other URL that fsspec knows: run folders as objects.
 
-A finished run's folder is uploaded whole, large files in parts. So that a listing needs few requests, each record goes
-into ``index/`` too, where many small objects are gathered into one by whoever writes::
+A finished run's folder is uploaded, large files in parts. Uncommitted code and console output leave the machine only
+when the URL asks for them: ``s3://bucket/prefix?diff=1&output=1``. So that a listing needs few requests, each record
+goes into ``index/`` too, where many small objects are gathered into one by whoever writes::
 
     prefix/20261123T101112-7k3f9q2m/journal.jsonl …     the run's folder
     prefix/index/one-<stamp>-<run id>.jsonl             a record that has just come
@@ -16,6 +17,7 @@ import hashlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 import orjson
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 LOOKS = 5  # how often a listing is tried while others gather
 GATHER = 50  # so many small objects of one kind are made one
+_ON_REQUEST = {"diff": "diff.patch", "output": "output.log"}  # option → file
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 
 
@@ -50,7 +53,8 @@ def _check(url: str) -> None:
     """Refuse what cannot work, without connecting."""
     from importlib.util import find_spec
 
-    scheme, _, rest = url.partition("://")
+    address, _ = _parsed(url)
+    scheme, _, rest = address.partition("://")
     if not rest.strip("/"):
         raise SettingError(f"{without_credentials(url)!r} names no bucket; write {scheme.rstrip(':')}://bucket/prefix")
     for package in ("fsspec", _PACKAGES.get(scheme, "fsspec")):
@@ -74,7 +78,7 @@ class ObjectStoreSink:
 
     def __init__(self, url: str) -> None:
         _check(url)
-        self._address = url.rstrip("/")
+        self._address, self._withheld = _parsed(url)
         self.url = without_credentials(self._address)
         self._opened: tuple[Any, str] | None = None
 
@@ -156,8 +160,11 @@ class ObjectStoreSink:
             raise StoreError(f"the run {record.short_id} lies in no folder that could be uploaded")
         system, base = self._system
         folder, large = Path(record.folder), settings.current().large_artifact
+        withheld = frozenset[str]() if _is_local(system) else self._withheld
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(folder)
+            if name.as_posix() in withheld:
+                continue
             if path.is_file() and not path.is_symlink() and not path.name.startswith("."):
                 target = f"{base}/{record.run_id}/{name.as_posix()}"
                 _make_parent(system, target)
@@ -268,8 +275,25 @@ def _put(system: Any, path: str, content: bytes) -> None:
 
 def _make_parent(system: Any, path: str) -> None:
     """Folders are made where the file system has them: object stores have none, and their buckets are there."""
-    if "file" in (system.protocol if isinstance(system.protocol, tuple) else (system.protocol,)):
+    if _is_local(system):
         system.makedirs(path.rpartition("/")[0], exist_ok=True)
+
+
+def _is_local(system: Any) -> bool:
+    """Whether what goes there stays on this machine."""
+    return "file" in (system.protocol if isinstance(system.protocol, tuple) else (system.protocol,))
+
+
+def _parsed(url: str) -> tuple[str, frozenset[str]]:
+    """The address without its options, and the files of a run that nobody asked for. Raises `SettingError`."""
+    address, _, query = url.partition("?")
+    wanted = dict(parse_qsl(query, keep_blank_values=True))
+    if not all(name in _ON_REQUEST and value in ("0", "1") for name, value in wanted.items()):
+        raise SettingError(
+            f"{without_credentials(url)!r} has an option that is not known; there are diff=1 and output=1, "
+            "as in s3://bucket/prefix?diff=1"
+        )
+    return address.rstrip("/"), frozenset(file for name, file in _ON_REQUEST.items() if wanted.get(name) != "1")
 
 
 def _is_journal(path: str) -> bool:
