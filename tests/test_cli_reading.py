@@ -12,6 +12,7 @@ import pytest
 from command_line import call, read
 
 from runcard import _words, run
+from runcard.cli import options
 from runcard.record import RunRecord
 
 
@@ -102,6 +103,20 @@ def test_an_expression_that_is_wrong_is_an_error_that_points(trainings):
     result = call("ls", "--where", "config.lr <")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("runcard: ")
+
+
+def test_a_table_ends_somewhere(trainings, monkeypatch):
+    """A table shows so many runs and says that there are more; -n asks for more, and --json has all."""
+    monkeypatch.setattr(options, "ROWS", 3)
+    for command in (("ls",), ("rank", "loss")):
+        result = call(*command)
+        assert len(result.stdout.splitlines()) == 3 + (1 if command == ("ls",) else 2)
+        assert "the first 3 runs" in result.stderr
+        assert "the first" not in call(*command, "-n", "7").stderr
+        assert len(call(*command, "-n", "7").stdout.splitlines()) == 7 + (1 if command == ("ls",) else 2)
+        assert len(read(*command)) == 7
+    monkeypatch.setattr(options, "ROWS", 7)
+    assert call("ls").stderr == ""
 
 
 def test_ls_of_an_empty_store_is_no_error(store):

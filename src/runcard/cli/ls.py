@@ -12,7 +12,7 @@ import click
 from runcard import _facts as facts
 from runcard._words import duration, number, plain_on_screen, plural
 from runcard.cli import screen
-from runcard.cli.options import chosen, filters, json_option, opened, store_option
+from runcard.cli.options import chosen, cut, filters, json_option, opened, shown, store_option
 from runcard.cli.screen import Column, Piece
 from runcard.record import Status
 
@@ -35,7 +35,8 @@ Examples:
 
 \b
 Times are ages; --json has them in full. A run that goes on is shown with its
-last step and how long ago that was.""",
+last step and how long ago that was. The table ends after 1,000 runs, unless -n
+asks for more.""",
 )
 @filters
 @click.option("--metric", "-m", "metrics", multiple=True, metavar="NAME", help="A metric to show; may be repeated.")
@@ -45,11 +46,12 @@ last step and how long ago that was.""",
 def ls_command(ctx: click.Context, /, as_json: bool, metrics: tuple[str, ...], **options: Any) -> None:
     """List runs, newest first: how each stands, when, how long, the judgement, the main metrics."""
     store = opened(ctx)
-    runs = chosen(store, options)
     if as_json:
-        screen.write_json([record.to_dict(history=False) for record in runs])
+        screen.write_json([record.to_dict(history=False) for record in chosen(store, options)])
         _remark_unreadable(store)
         return
+    limit = options["limit"]
+    runs = cut(chosen(store, {**options, "limit": shown(limit)}), limit)
     if runs:
         names = list(metrics) or main_metrics(runs)
         screen.write(run_table(runs, names, screen.columns()))

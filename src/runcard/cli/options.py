@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from runcard._frames import Runs
+    from runcard.record import RunRecord
     from runcard.store import Store
 
     _Param = click.ParamType[str]
@@ -108,6 +109,24 @@ def filters(command: C) -> C:
     ):
         command = option(command)
     return command
+
+
+ROWS = 1_000  # of a table, unless more are asked for: nobody reads on, and 100,000 would take ten seconds
+
+
+def shown(limit: int | None) -> int:
+    """How many runs to ask for when they are to stand in a table: one more than it shows, to know of it."""
+    return ROWS + 1 if limit is None else limit
+
+
+def cut(runs: list[RunRecord], limit: int | None) -> list[RunRecord]:
+    """The runs of a table, and a remark when there are more than it shows."""
+    if limit is not None or len(runs) <= ROWS:
+        return runs
+    from runcard.cli import screen
+
+    screen.remark(f"the first {ROWS:,} runs; `-n 100000` shows more, --json all")
+    return runs[:ROWS]
 
 
 def chosen(store: Store, options: dict[str, Any]) -> Runs:

@@ -14,11 +14,13 @@ from runcard.cli.ls import verdict
 from runcard.cli.options import (
     at_option,
     chosen,
+    cut,
     direction_option,
     experiment_option,
     filters,
     json_option,
     opened,
+    shown,
     store_option,
 )
 from runcard.cli.screen import Column, Piece
@@ -82,11 +84,11 @@ def rank_command(
         found = any(group.metrics[metric].n for group in groups if metric in group.metrics)
     else:
         given = {name: options[name] for name in ("where", "experiment", "status")}
-        ranked = store.rank(metric, direction, at=at, limit=limit, **given)
+        ranked = store.rank(metric, direction, at=at, limit=limit if as_json else shown(limit), **given)
         if as_json:
             screen.write_json([record.to_dict(history=False) for record in ranked])
         else:
-            _write_ranked(ranked, metric, direction, at)
+            _write_ranked(cut(ranked, limit), metric, direction, at)
         found = any(metric in record.metrics for record in ranked)
     if not found:
         _remark_missing(store, runs, metric)
