@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,8 @@ from runcard.record import Status
 READY = """
     import os, signal, sys, time
     from runcard import log, run, tracked
+
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and programs inherit that
 
     def ready():
         print("READY", flush=True)
@@ -35,8 +38,10 @@ def signalled(path, number, *args, times=1, say="READY", **more):
                     break
             process.send_signal(number)
         _, err = process.communicate(timeout=60)
-    finally:
+    except subprocess.TimeoutExpired:
         process.kill()
+        process.communicate()
+        raise
     return process.returncode, err
 
 

@@ -33,7 +33,9 @@ def test_every_kind_of_reference(store, three, monkeypatch):
     last = three[2]
     unique = next(length for length in range(15, 25) if sum(each.startswith(last[:length]) for each in three) == 1)
     short = next(
-        length for length in range(1, 9) if sum(each[-8:].startswith(last[-8:][:length]) for each in three) == 1
+        length
+        for length in range(1, 9)
+        if sum(last[-8:][:length] in (each[:length], each[-8:][:length]) for each in three) == 1
     )
     folder = Path(store.root) / last
     for ref in (last, last[:unique], last[-8:], last[-8:][:short], last[-8:].upper(), "b", "latest", str(folder)):
