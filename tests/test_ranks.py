@@ -229,6 +229,28 @@ def test_runs_inside_a_rank_are_each_ranks_own(tmp_path, store):
     assert sorted(record.metrics.x for record in store.runs() if record.name == "evaluate") == [0.0, 1.0]
 
 
+def test_a_rank_that_comes_first_has_children_too(tmp_path, store):
+    """A subprocess of rank 1 belongs to the shared run, in its experiment, before rank 0 has written a word."""
+    program(tmp_path, "from runcard import run\nwith run('below'):\n    pass\n", "below.py")
+    path = program(
+        tmp_path,
+        RANK
+        + """
+    import subprocess
+    if rank() == 0:
+        wait_for("below")
+    with run("train", experiment="e") as r:
+        if rank() == 1:
+            subprocess.run([sys.executable, "below.py"], check=True)
+            open("below", "w").close()
+""",
+    )
+    assert launch(path, [torchrun(rank, 2) for rank in range(2)])[0] == [0, 0]
+    records = {record.name: record for record in store.runs()}
+    assert records["below"].parent_id == records["train"].run_id
+    assert records["below"].experiment == "e/below"
+
+
 @pytest.mark.parametrize(
     "variables",
     [

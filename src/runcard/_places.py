@@ -17,7 +17,7 @@ from runcard._ranks import is_within, shared_run
 from runcard._resuming import resumed
 from runcard.errors import StoreError, describe, is_strict, warn
 from runcard.identity import Token, is_alive, is_run_id, launch_of, new_run_id
-from runcard.journal import Journal, MemoryJournal, Reading, last_events
+from runcard.journal import Journal, MemoryJournal, last_events
 from runcard.record import History, RunRecord, fold
 from runcard.sinks import registry, views
 from runcard.sinks.files import file_mode, just_written, make_run, make_store
@@ -185,10 +185,9 @@ def is_open(token: Token) -> bool:
     attempts = (path for path in folder.glob("journal-attempt*.jsonl") if "-fork" not in path.name)
     latest = max(attempts, key=lambda path: path.stat().st_mtime, default=None)
     path = latest or folder / "journal.jsonl"
-    if any(event["kind"] == "end" for event in last_events(path)):
-        return False
-    began = last_events(path, first=True)
-    return bool(began) and is_alive(began[0].get("alive") or {}, touched=path.stat().st_mtime)
+    if last_events(path, first=True):
+        return _goes_on(path)
+    return any(_goes_on(rank) for rank in _ranks_of(folder))  # rank 0 has not come yet
 
 
 def experiment_of(token: Token) -> str | None:
@@ -196,16 +195,28 @@ def experiment_of(token: Token) -> str | None:
     folder = _folder_of(token)
     if folder is None:
         return None
-    for event in Reading(folder / "journal.jsonl"):
-        if event["kind"] == "start":
+    for path in (folder / "journal.jsonl", *_ranks_of(folder)):
+        for event in last_events(path, first=True):
             experiment = event.get("experiment")
             return experiment if isinstance(experiment, str) else None
     return None
 
 
+def _goes_on(path: Path) -> bool:
+    """Whether who writes a journal lives and has not ended it."""
+    if any(event["kind"] == "end" for event in last_events(path)):
+        return False
+    began = last_events(path, first=True)
+    return bool(began) and is_alive(began[0].get("alive") or {}, touched=path.stat().st_mtime)
+
+
+def _ranks_of(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.glob("journal-rank*.jsonl")) if "-fork" not in path.name]
+
+
 def _folder_of(token: Token) -> Path | None:
     folder = Path(token.root) / token.run_id
-    return folder if is_run_id(token.run_id) and (folder / "journal.jsonl").is_file() else None
+    return folder if is_run_id(token.run_id) and any(folder.glob("journal*.jsonl")) else None
 
 
 def _root(wanted: Settings, token: Token | None) -> tuple[Path | None, bool]:
