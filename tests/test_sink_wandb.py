@@ -158,7 +158,7 @@ def test_what_a_killed_process_left_comes_with_sync(home, tmp_path, store):
         time.sleep(0.05)
     process.kill()
     process.communicate()
-    while not next(folders(home)[0].glob("*.wandb")).read_bytes()[7:] and time.monotonic() < until:
+    while not any(path.read_bytes()[7:] for path in home.rglob("*.wandb")) and time.monotonic() < until:
         time.sleep(0.05)
     (first,) = folders(home)
     assert deliver_pending("wandb:p").done == 1
