@@ -41,6 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     wanted = [*PEERS] if options.peers is None else [name for name in options.peers.split(",") if name]
     peers = [] if options.quick and options.peers is None else prepare(wanted, Path(options.venvs).expanduser())
     folder = Path(options.write) if options.write else None if options.quick or options.only else ROOT / "docs"
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
     running = Running(
         subjects=[Subject("runcard", "runcard"), *peers],
         extent=Extent(options.quick, options.limit),

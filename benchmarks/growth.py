@@ -47,7 +47,7 @@ def grow_steps(subject: Subject, extent: Extent) -> Trial:
             times = [_time_end(subject, size) for _ in range(5 if size <= 10_000 else 1)]
             found[f"end@{size}"] = Samples(in_milliseconds(times))
     last = f"end@{sizes[-1]}"
-    with folder_of_its_own() as folder:
+    with folder_of_its_own(large=True) as folder:
         with _sized(subject, found, last):
             answer = subject.do("long_run", folder, sizes=sizes, seconds=round(subject.left() / 2))
             found[last] = Samples([answer["end"] * 1e3])
@@ -64,7 +64,7 @@ def grow_steps(subject: Subject, extent: Extent) -> Trial:
 def grow_store(subject: Subject, extent: Extent) -> Trial:
     """A store of finished runs, listed, ranked and added to while it grows; the first listing makes the index."""
     found: Trial = {}
-    with folder_of_its_own() as folder:
+    with folder_of_its_own(large=True) as folder:
         before = 0
         for size in extent.sizes((100, 1_000, 10_000, 100_000), quick=10_000):
             with _sized(subject, found, f"list@{size}"):
@@ -93,7 +93,7 @@ def grow_keys(subject: Subject, extent: Extent) -> Trial:
 
     found: Trial = {}
     for size in extent.sizes((1, 10, 100, 1_000, 10_000), quick=1_000):
-        with _sized(subject, found, f"keys@{size}"), folder_of_its_own() as folder:
+        with _sized(subject, found, f"keys@{size}"), folder_of_its_own(large=True) as folder:
             times = subject.do("wide_runs", folder, keys=size, count=7)["times"]
             is_cut = "cut" in open_store(folder).runs(limit=1)[0].losses
             note = "of a config that is cut, and marked" if is_cut else ""
@@ -138,12 +138,12 @@ def _sized(subject: Subject, found: Trial, key: str) -> Iterator[None]:
 
 
 def _time_end(subject: Subject, size: int) -> float:
-    with folder_of_its_own() as folder:
+    with folder_of_its_own(large=True) as folder:
         return subject.do("steps", folder, count=size, metrics=1)["end"]
 
 
 def _first(subject: Subject, prepare: Callable[[Path], tuple[Path, str | None]]) -> Samples:
-    with folder_of_its_own() as folder:
+    with folder_of_its_own(large=True) as folder:
         where, source = prepare(folder)
         sources = os.pathsep.join(each for each in (source, subject.source) if each)
         inside = where / "worker.py"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
@@ -142,13 +143,20 @@ class Extent:
 
 
 @contextmanager
-def folder_of_its_own() -> Iterator[Path]:
-    """A new folder, gone afterwards."""
+def folder_of_its_own(*, large: bool = False) -> Iterator[Path]:
+    """A new folder, gone when the session ends; a large one at once.
+
+    ext4 does not use the inodes of deleted files again for a while, and looks at each of them, one after
+    another, for every file that is made near by: what one trial removes, the next ones pay for.
+    """
     path = Path(tempfile.mkdtemp(prefix="bench-"))
+    if not large:
+        atexit.register(shutil.rmtree, path, ignore_errors=True)
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        if large:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def end(process: subprocess.Popen[str]) -> None:

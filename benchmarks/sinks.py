@@ -147,14 +147,14 @@ def _measured(subject: Subject, runs: int, steps: int, rounds: int) -> Result:
     dead: list[float] = []
     none: list[float] = []
     for _ in range(rounds):
-        with folder_of_its_own() as folder, ExitStack() as services:
+        with folder_of_its_own(large=True) as folder, ExitStack() as services:
             folder.chmod(0o755)  # for root the database is another user
             url, own = subject.start(folder, services)
             ours.append(_process("runcard", folder, url, runs, steps))
             peers.append(_process(subject.key, folder, own, runs, steps))
         if subject.dead is not None:
             for url, taken in ((subject.dead, dead), ("", none)):
-                with folder_of_its_own() as folder:
+                with folder_of_its_own(large=True) as folder:
                     taken.append(_process("log_alone", folder, url, runs, steps)["log_s"])
     return Result(
         {name: median(each[name] for each in ours) for name in ours[0]},
@@ -300,7 +300,7 @@ def _listings(count: int) -> tuple[int, dict[str, dict[str, float]]]:
     """What listing and ranking so many runs takes, by database."""
     found = {}
     for subject in SUBJECTS[:2]:
-        with folder_of_its_own() as folder, ExitStack() as services:
+        with folder_of_its_own(large=True) as folder, ExitStack() as services:
             folder.chmod(0o755)
             url, _ = subject.start(folder, services)
             found[subject.key] = _process("listing", folder, url, count, 0)
@@ -311,7 +311,7 @@ def _migration(count: int) -> tuple[int, float, float]:
     """Copy a folder of runs into PostgreSQL; how many, and the seconds of the first time and of the second."""
     from benchmarks.stores import make_store
 
-    with folder_of_its_own() as folder:
+    with folder_of_its_own(large=True) as folder:
         folder.chmod(0o755)
         make_store(folder / "runs", count)
         with _postgres(folder) as url:

@@ -65,7 +65,7 @@ def time_import(subject: Subject, extent: Extent) -> Trial:
 def time_runs(subject: Subject, extent: Extent) -> Trial:
     """Empty runs in one process."""
     with folder_of_its_own() as folder:
-        answer = subject.do("empty_runs", folder, count=_RUNS.get(subject.key, 30))
+        answer = subject.do("empty_runs", folder, count=_RUNS.get(subject.key, 100))
     return {"empty": Samples(in_milliseconds(answer["runs"]), in_milliseconds(answer["raw"]))}
 
 
@@ -153,14 +153,14 @@ def time_ls(subject: Subject, store: Path, count: int) -> Samples:
 
 def list_made(subject: Subject, extent: Extent) -> Trial:
     """A thousand runs made by the tracker itself, then its own listing in a new process."""
-    with folder_of_its_own() as folder:
+    with folder_of_its_own(large=True) as folder:
         subject.do("empty_runs", folder, count=999)
         return _listed(subject, folder, 1_000, repeats=2)
 
 
 def list_copied(subject: Subject, extent: Extent) -> Trial:
     """The same of ten thousand: a hundred runs by the tracker itself, and copies as it would have written them."""
-    with folder_of_its_own() as folder:
+    with folder_of_its_own(large=True) as folder:
         subject.do("empty_runs", folder, count=99)
         if subject.key == _OWN:
             make_store(folder, 9_900, until=subject.until)
@@ -206,7 +206,7 @@ WORKS = (
 DISTRIBUTIONS = {"mlflow_files": "mlflow", "mlflow_sqlite": "mlflow", "mlflow_async": "mlflow"}
 DISTRIBUTIONS |= {"opentelemetry": "opentelemetry-sdk"}
 _STEPS = {"mlflow_sqlite": 500, "mlflow_files": 1_000, "dvclive": 1_000, "aim": 2_000}
-_RUNS = {"mlflow_sqlite": 8, "mlflow_files": 8, "mlflow_async": 3, "wandb": 5, "aim": 5}  # the slow ones do fewer
+_RUNS = {"mlflow_sqlite": 8, "mlflow_files": 8, "mlflow_async": 3, "wandb": 5, "aim": 5, "trackio": 30}  # the slow ones
 _BATCHES = {"runcard": 200, "sacred": 200, "trackio": 200, "opentelemetry": 200}
 _BATCH = {
     "mlflow_sqlite": 5,
