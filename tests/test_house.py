@@ -58,7 +58,7 @@ LAYERS = [
     [
         *["_run", "_actions", "_beside", "_block", "_closing", "_configure", "_current", "_files", "_forked"],
         *["_given", "_metrics", "_module", "_opening", "_options", "_outcome", "_places", "_pulse", "_ranks"],
-        *["_rerun_child", "_rerun_link", "_resuming", "_settling", "_standing"],
+        *["_recording", "_rerun_child", "_rerun_link", "_resuming", "_settling", "_standing"],
     ],
     ["_tracked", "_binding", "_proxies"],
     ["cli", "integrations", "importers", "testing", "dashboard", "__main__"],

@@ -376,6 +376,9 @@ class Run:
 
 
 def _load_opening() -> Any:
-    from runcard import _closing, _opening  # noqa: F401 - the end's code is loaded while files can still be opened
+    from runcard import _recording
 
-    return _opening
+    opening = getattr(_recording, "opening", None)
+    if opening is None:
+        raise RunStateError("it began in a signal handler, while what records runs was being loaded; the next one can")
+    return opening
