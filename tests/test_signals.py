@@ -412,6 +412,45 @@ def test_whole_runs_from_a_signal_handler(tmp_path, store):
     assert (store.root / "leaderboard.csv").read_text().count("\n") == 1 + ticks + mains
 
 
+def test_after_the_first_run_nothing_is_left_to_load(tmp_path, store):
+    """A handler may come in the middle of an import, and would be served by half: a run imports nothing, no codec."""
+    quietly(
+        program(
+            tmp_path,
+            """
+            import datetime, sys
+            from pathlib import Path
+            from runcard import log, run
+
+            with run():
+                pass
+            loaded = set(sys.modules)
+            given = {"path": Path("x"), "when": datetime.datetime.now(), "set": {1, 2}, "object": object(), "raw": b"x"}
+            Path("artifact.txt").write_text("x")
+            for ends in (len, "no function"):
+                try:
+                    with run("\x07 name", config=given, seed=1, inputs=["artifact.txt"], tags=["t"]) as r:
+                        r.log(loss=1.0, hidden=float("nan"), big=2**100, step=datetime.timedelta(1))
+                        r.log({"a": datetime.date.today()})
+                        r.log_artifact("artifact.txt")
+                        r.artifact_path("own.txt").write_text("x")
+                        r.log_input("artifact.txt")
+                        r.log_config(later=given)
+                        r.tag("u"); r.note("n"); r.keep("k")
+                        ends("x")
+                except TypeError:
+                    pass
+                r.log(late=1.0)
+            with run("outer", objective="x", direction="minimize", auto_decide=True), run("inner"):
+                log(x=1.0)
+            print(*sorted(set(sys.modules) - loaded))
+            assert set(sys.modules) == loaded, set(sys.modules) - loaded
+            """,
+        ),
+        options=("-W", "ignore"),
+    )
+
+
 @pytest.mark.parametrize("module", ["_recording", "_opening", "_closing", "_outcome", "journal", "_values_arrays"])
 def test_a_run_that_begins_while_the_first_one_is_loaded_harms_nobody(module, tmp_path, store):
     """A handler's run in the middle of loading what records runs: it says that it is not recorded, its code runs on."""

@@ -66,14 +66,14 @@ def _meet(path: Path) -> str:
     """The run id in a file that many processes may want to make at once; the first one's holds for all."""
     for _ in range(200):
         try:
-            run_id = path.read_text("ascii")
+            run_id = path.read_text("utf-8")
         except FileNotFoundError:
             pass  # nobody was here yet
         else:
             if is_run_id(run_id):
                 return run_id
         own = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-        own.write_text(new_run_id(), "ascii")
+        own.write_text(new_run_id(), "utf-8")
         try:
             os.link(own, path)  # fails when it is there; the content is there at once
         except FileExistsError:

@@ -59,7 +59,7 @@ def _harmless(text: str) -> str:
         return text
     safe = formula_safe(text)  # by its first character as it is, before that becomes an escape
     if not (text.isascii() and text.isprintable()):
-        safe = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), safe)
+        safe = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], safe)
     return safe
 
 

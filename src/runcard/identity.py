@@ -95,7 +95,7 @@ def _hostname() -> str:
 def _boot() -> str | None:
     """The boot's own id on Linux, elsewhere its time in seconds."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
     except OSError:
         return _from_psutil(lambda psutil: str(round(psutil.boot_time())))
 

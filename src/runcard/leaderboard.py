@@ -32,6 +32,9 @@ _LOCK = ".leaderboard.lock"
 _WAIT_S = 5.0
 _TRIES = 10
 _HEADER_LIMIT = 16 << 20  # bytes; a longer first line is no header of ours
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""What spreadsheets put before UTF-8. Taken away by hand: a codec for it is looked up when it is first needed, and a
+signal handler that ends a run may come in the middle of just that."""
 
 
 def add(root: Path, record: RunRecord) -> str | None:
@@ -112,7 +115,7 @@ def rebuild(root: Path, records: Iterable[RunRecord]) -> Path:
     known = set(rows)
     with locked(os.path.join(root, _LOCK), _WAIT_S):
         try:
-            with path.open(encoding="utf-8-sig", errors="backslashreplace", newline="") as file:
+            with path.open(encoding="utf-8", errors="backslashreplace", newline="") as file:
                 ended = {run_id: row for run_id, row in _rows(file) if run_id not in known}
             rows.update({run_id: row for run_id, row in ended.items() if (root / run_id / "record.json").exists()})
         except (OSError, ValueError):
@@ -138,7 +141,8 @@ def _columns(fd: int) -> dict[str, None]:
     head = head[: head.index(b"\n")]
     known = _parsed.get(head)
     if known is None:
-        known = dict.fromkeys(next(csv.reader([head.decode("utf-8-sig", "backslashreplace").rstrip("\r")])))
+        line = head.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "backslashreplace").rstrip("\r")
+        known = dict.fromkeys(next(csv.reader([line])))
         if "run_id" not in known:
             raise ValueError(_NOT_OURS)
         _parsed.clear()
@@ -206,7 +210,7 @@ def _rewritten(path: str, new: Sequence[dict[str, str]], keep: Callable[[str], b
     changed = {row["run_id"]: row for row in new}
     before = _mark(path)
     try:
-        with open(path, encoding="utf-8-sig", errors="backslashreplace", newline="") as file:
+        with open(path, encoding="utf-8", errors="backslashreplace", newline="") as file:
             rows = {run_id: row for run_id, row in _rows(file) if keep(run_id)}
             columns: Iterable[str] = dict.fromkeys([*_header(path), *(name for row in new for name in row)])
     except FileNotFoundError:
@@ -234,6 +238,8 @@ def _header(path: str) -> Iterable[str]:
 
 def _rows(file: TextIO) -> Iterator[tuple[str, dict[str, str]]]:
     """The rows by run, each a column → cell; torn and empty ones are left out."""
+    if file.read(1) != _BYTE_ORDER_MARK.decode():
+        file.seek(0)
     lines = (line for line in file if line.endswith("\n"))
     reader = csv.reader(lines)
     header = next(reader, [])
