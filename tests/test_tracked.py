@@ -16,6 +16,7 @@ import typing
 from abc import ABC, abstractmethod
 from pathlib import Path
 
+import click
 import pytest
 
 from runcard import current_run, log, run, tracked
@@ -513,7 +514,6 @@ def test_a_pytest_fixture_is_refused():
 
 def test_a_click_command_is_refused_and_beneath_works(store):
     """`@tracked` above a click command raises; beneath it, the command's calls are runs."""
-    import click
     from click.testing import CliRunner
 
     with pytest.raises(TypeError, match="beneath"):
@@ -726,6 +726,76 @@ def test_exception_with_broken_str_and_repr(kind, store):
         f()
     assert caught.value is error
     assert only(store).error.type.endswith("Broken")
+
+
+def _raises(*_):
+    raise RuntimeError
+
+
+class _OddText(str):
+    __slots__ = ()
+    startswith = __len__ = __format__ = _raises
+
+
+class _OddError(Exception):
+    def __str__(self):
+        return _OddText("what went wrong")
+
+    __notes__ = __cause__ = __context__ = __traceback__ = property(_raises)
+
+
+def _of_no_utf8(*, note=False):
+    error = ValueError("a name that is no UTF-8: \udcff")
+    if note:
+        error.add_note("\ud800")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message", "notes"),
+    [
+        (_of_no_utf8(), "ValueError", "a name that is no UTF-8: \\udcff", []),
+        (_of_no_utf8(note=True), "ValueError", "a name that is no UTF-8: \\udcff", ["\\ud800"]),
+        (_OddError(), "test_tracked._OddError", "what went wrong", []),
+        (ValueError("x" * 10_000), "ValueError", f"{'x' * 4_000}… (10000 characters)", []),
+    ],
+)
+def test_an_odd_exception_is_told_all_the_same(error, kind, message, notes, store):
+    """Lone surrogates, notes and texts that raise, a very long text: the run fails with type, message and line."""
+    with pytest.raises(type(error)) as caught, run():
+        raise error
+    assert caught.value is error
+    record = only(store)
+    assert (record.status, record.error.type, record.error.message, record.error.notes) == (
+        "failed",
+        kind,
+        message,
+        notes,
+    )
+    assert "raise error" in record.error.traceback
+    assert (record.error.frame["text"], record.error.causes) == ("raise error", [])
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (pytest.skip.Exception("not here"), "finished", None),
+        (pytest.fail.Exception("wrong"), "failed", 1),
+        (pytest.exit.Exception("enough"), "killed", None),
+        (pytest.exit.Exception("enough", 3), "failed", 3),
+        (click.exceptions.Exit(0), "finished", 0),
+        (click.exceptions.Exit(4), "failed", 4),
+        (click.UsageError("which?"), "failed", 2),
+        (click.Abort(), "killed", None),
+    ],
+)
+def test_outcomes_of_pytest_and_click(error, status, code, store):
+    """What pytest and click end a program with is told as it ends it, and goes on as it came."""
+    with pytest.raises(type(error)) as caught, run():
+        raise error
+    assert caught.value is error
+    record = only(store)
+    assert (record.status, record.exit_code) == (status, code)
 
 
 def test_groups_and_cycles_are_a_bounded_tree(store):

@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runcard.errors import describe
+from runcard._values_kinds import encodable, name_of, names_of
+from runcard.capture.probe import probe
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -20,8 +21,14 @@ _TREE = 20  # exceptions in a tree of causes and groups
 _DEPTH = 8
 
 _KILLED = ("asyncio.exceptions:CancelledError", "trio:Cancelled", "click.exceptions:Abort", "typer:Abort")
-_SKIPPED = ("_pytest.outcomes:Skipped", "unittest.case:SkipTest")
-_EXITS = ("click.exceptions:Exit", "_pytest.outcomes:Exit")
+_SKIPPED = ("builtins:Skipped", "unittest.case:SkipTest")  # pytest gives its outcomes out as builtins
+_EXITS = ("click.exceptions:Exit", "click.exceptions:ClickException", "_pytest.outcomes:Exit")
+
+# What an exception says of itself by Python's own descriptors: a class of the user's may say anything, or raise.
+_own = BaseException.__dict__
+_cause, _context = _own["__cause__"].__get__, _own["__context__"].__get__
+_is_suppressed, _frames_of = _own["__suppress_context__"].__get__, _own["__traceback__"].__get__
+_members = BaseExceptionGroup.__dict__["exceptions"].__get__
 
 
 class Outcome(NamedTuple):
@@ -37,18 +44,21 @@ def outcome_of(error: BaseException | None, expected: tuple[type[BaseException],
     """The outcome of a run that ``error`` left; None for none."""
     if error is None:
         return Outcome("finished")
-    if expected and isinstance(error, expected):
-        return Outcome("finished", expected=_message(error) or type(error).__name__)
+    kind = type(error)
+    if expected and issubclass(kind, expected):
+        return Outcome("finished", expected=_message(error) or kind.__name__)
     if isinstance(error, SystemExit):
         return _exit(error, error.code)
-    names = {f"{kind.__module__}:{kind.__qualname__}" for kind in type(error).__mro__}
-    if isinstance(error, GeneratorExit) or not names.isdisjoint(_SKIPPED):
+    names = set(names_of(kind))
+    if issubclass(kind, GeneratorExit) or not names.isdisjoint(_SKIPPED):
         return Outcome("finished")
-    if isinstance(error, KeyboardInterrupt) or not names.isdisjoint(_KILLED):
-        return Outcome("killed", error=as_data(error))
     if not names.isdisjoint(_EXITS):
         code = getattr(error, "exit_code", getattr(error, "returncode", None))
-        return _exit(error, code)
+        if code is not None:
+            return _exit(error, code)
+        names.update(_KILLED)  # `pytest.exit()` without a code is a Ctrl-C by another name
+    if issubclass(kind, KeyboardInterrupt) or not names.isdisjoint(_KILLED):
+        return Outcome("killed", error=as_data(error))
     return Outcome("failed", 1, as_data(error))
 
 
@@ -63,7 +73,7 @@ def as_data(error: BaseException) -> dict[str, Any]:
     """An exception as bounded plain data: type, message, traceback, notes, causes, and the user's last frame."""
     budget = [_TREE]
     data = _node(error, budget, set(), 0)
-    data["frame"] = _last_users_frame(error.__traceback__)
+    data["frame"] = _last_users_frame(_frames_of(error))
     return data
 
 
@@ -77,11 +87,11 @@ def _node(error: BaseException, budget: list[int], seen: set[int], depth: int) -
         "notes": _notes(error),
         "causes": [],
     }
-    followers: list[tuple[str, BaseException | None]] = [("cause", error.__cause__)]
-    if error.__cause__ is None and not error.__suppress_context__:
-        followers = [("context", error.__context__)]
-    if isinstance(error, BaseExceptionGroup):
-        followers += [("member", member) for member in error.exceptions]
+    followers: list[tuple[str, BaseException | None]] = [("cause", _cause(error))]
+    if _cause(error) is None and not _is_suppressed(error):
+        followers = [("context", _context(error))]
+    if issubclass(type(error), BaseExceptionGroup):
+        followers += [("member", member) for member in _members(error)]
     for how, follower in followers:
         if follower is None or id(follower) in seen:
             continue
@@ -93,22 +103,26 @@ def _node(error: BaseException, budget: list[int], seen: set[int], depth: int) -
 
 
 def _type_name(error: BaseException) -> str:
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    module, _, qualname = name_of(type(error)).partition(":")
+    return qualname if module == "builtins" else f"{module}.{qualname}"
 
 
 def _message(error: BaseException) -> str:
-    text = describe(error)
-    head = f"{type(error).__qualname__}: "
-    text = text[len(head) :] if text.startswith(head) else ""
-    return text if len(text) <= _TEXT else f"{text[:_TEXT]}… ({len(text)} characters)"
+    said = probe(str, error)
+    return "(its message cannot be read)" if said is None else _bounded(said)
 
 
 def _notes(error: BaseException) -> list[str]:
-    notes = getattr(error, "__notes__", None)
+    notes = probe(getattr, error, "__notes__", None)
     if type(notes) is not list:
         return []
-    return [note[:_TEXT] for note in notes[:_FRAMES] if type(note) is str]
+    return [_bounded(note) for note in notes[:_FRAMES] if type(note) is str]
+
+
+def _bounded(text: str) -> str:
+    """A text that every encoder takes, and what was cut from it."""
+    text = str.__str__(text)
+    return encodable(text if len(text) <= _TEXT else f"{text[:_TEXT]}… ({len(text)} characters)")
 
 
 def _traceback(error: BaseException) -> str:
@@ -116,13 +130,13 @@ def _traceback(error: BaseException) -> str:
     import traceback
 
     try:
-        frames = [(f, line) for f, line in traceback.walk_tb(error.__traceback__) if not _is_ours(f.f_globals)]
+        frames = [(f, line) for f, line in traceback.walk_tb(_frames_of(error)) if not _is_ours(f.f_globals)]
         if len(frames) > _FRAMES:
             frames = [*frames[: _FRAMES // 2], *frames[-_FRAMES // 2 :]]
         lines = traceback.StackSummary.extract(iter(frames), limit=None).format()
     except Exception:  # a source that cannot be read, a broken loader: the record does without
         return ""
-    text = "".join(lines)
+    text = encodable("".join(lines))
     if len(text) > _TRACEBACK:
         text = f"{text[: _TRACEBACK // 2]}\n  …\n{text[-_TRACEBACK // 2 :]}"
     return text
@@ -146,7 +160,8 @@ def _last_users_frame(traceback: TracebackType | None) -> dict[str, Any] | None:
         text = linecache.getline(filename, line, namespace).strip()
     except Exception:  # a broken loader costs the line's text alone
         text = ""
-    return {"file": filename, "line": line, "function": function, "text": text[:200]}
+    told = {"file": filename, "function": function, "text": text[:200]}
+    return {"line": line, **{name: encodable(each) for name, each in told.items()}}
 
 
 def _is_installed(filename: str) -> bool:
