@@ -7,6 +7,7 @@ import contextlib
 import copy
 import functools
 import inspect
+import operator
 import pickle
 import sys
 import threading
@@ -638,6 +639,17 @@ def test_decorated_twice_is_one_record_and_a_warning(store):
     assert len(store.runs()) == 1
 
 
+@pytest.mark.parametrize("function", [len, functools.partial(len), operator.itemgetter(0), "".join])
+def test_what_is_no_function_decorated_twice(function, store):
+    """On a builtin, a partial or an object a second `@tracked` is said and left aside too."""
+    once = tracked(function)
+    with pytest.warns(RuncardWarning, match="tracked already"):
+        twice = tracked(once)
+    assert twice is once
+    assert twice("x") == function("x")
+    only(store)
+
+
 def test_recursion_is_one_run_with_inner_calls_counted(store):
     """One run per outermost call; the inner calls cost one frame each and are counted."""
 
@@ -690,13 +702,18 @@ def test_an_exception_near_the_recursion_limit_is_the_users_own(store):
     assert only(store).status == "failed"
 
 
-def test_traceback_has_one_library_frame_and_it_is_hidden():
-    """Live, one frame of the library stands between the call and the function, marked for pytest to hide."""
+def _boom(_=None):
+    raise Boom
 
-    @tracked
-    def f():
-        raise Boom
 
+class _Booming:
+    __call__ = _boom
+
+
+@pytest.mark.parametrize("function", [_boom, functools.partial(_boom), _Booming(), _Booming().__call__])
+def test_traceback_has_one_library_frame_and_it_is_hidden(function):
+    """Live, one frame of the library stands between the call and what is called, marked for pytest to hide."""
+    f = tracked(function)
     try:
         f()
     except Boom as error:

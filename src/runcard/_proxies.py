@@ -82,8 +82,10 @@ def _beneath(function: Any) -> Any:
 
 def _is_tracked(function: Any) -> bool:
     inner = function.__func__ if isinstance(function, types.MethodType) else function
+    if type(inner).__name__ == "TrackedProxy":
+        return True
     try:
-        return "__runcard__" in vars(inner) or type(inner).__name__ == "TrackedProxy"
+        return "__runcard__" in vars(inner)
     except TypeError:  # no __dict__: a builtin
         return False
 
@@ -101,9 +103,9 @@ def _proxy(function: Any, spec: Options) -> Any:
 def _proxy_class() -> Any:
     import wrapt
 
-    from runcard._tracked import _async_generator, _coroutine, _function, _generator
+    from runcard._tracked import _async_generator, _coroutine, _generator, begin
 
-    kinds = {"function": _function, "coroutine": _coroutine, "generator": _generator, "async": _async_generator}
+    kinds = {"coroutine": _coroutine, "generator": _generator, "async": _async_generator}
 
     class TrackedProxy(wrapt.FunctionWrapper[Any, Any]):
         """wrapt's proxy, picklable by what it wraps."""
@@ -111,7 +113,20 @@ def _proxy_class() -> Any:
         def __init__(self, function: Any, spec: Options) -> None:
             def call(wrapped: Any, _instance: Any, args: Any, kwargs: Any) -> Any:
                 __tracebackhide__ = True
-                return kinds[_kind(wrapped)](wrapped, spec)(*args, **kwargs)
+                kind = _kind(wrapped)
+                if kind in kinds:
+                    return kinds[kind](wrapped, spec)(*args, **kwargs)
+                # `_tracked._function` once more, since calling it would leave a second frame in the user's traceback.
+                run = begin(wrapped, spec, args, kwargs)
+                if run is None:
+                    return wrapped(*args, **kwargs)
+                try:
+                    result = wrapped(*args, **kwargs)
+                except BaseException as error:
+                    run._close(error)
+                    raise
+                run._close(None, result)
+                return result
 
             super().__init__(function, call)
             self._self_spec = spec
