@@ -1110,6 +1110,19 @@ def test_an_artifact_that_is_no_path(store):
     assert only(store).losses == {"artifacts_refused": 1}
 
 
+def test_an_input_that_is_no_path(store):
+    """`log_input` of what is no path is refused with a warning and counted."""
+    with pytest.warns(RuncardWarning, match="takes the path"), run("odd") as r:
+        r.log_input(3)  # type: ignore[arg-type]  # the mistake under test
+    assert (only(store).inputs, only(store).losses) == ([], {"refused": 1})
+
+
+def test_a_name_given_as_a_keyword_is_refused():
+    """`run(name="x")` would open a run without its name: it says how the name is given."""
+    with pytest.raises(TypeError, match=r"run\('x'\)"):
+        run(name="x")
+
+
 @pytest.mark.parametrize("door", [run, tracked])
 def test_an_option_that_there_is_not(door):
     """An unknown option is refused at once, with the options that there are."""
@@ -1117,10 +1130,10 @@ def test_an_option_that_there_is_not(door):
         door(objektive="loss")
 
 
-@pytest.mark.parametrize("option", ["expected", "tags", "inputs"])
+@pytest.mark.parametrize("option", ["expected", "tags", "inputs", "sinks", "capture"])
 def test_an_option_that_takes_several_gets_a_number(option):
     """A number where several things belong is refused, with what is accepted."""
-    with pytest.raises(SettingError, match=f"{option}=5 is not accepted"):
+    with pytest.raises(SettingError, match=rf"{option}=5 is not accepted: (a list|exception|texts|parameters)"):
         run(**{option: 5})
 
 

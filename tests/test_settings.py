@@ -53,11 +53,13 @@ def test_each_place_wins_over_the_ones_below(project, monkeypatch):
 
 
 def test_the_nearest_project_file_counts(project, tmp_path):
-    """The file is looked for upward from the working directory, and a relative directory is relative to that file."""
-    folder = project('[tool.runcard]\ndeadline = 2\ndirectory = "records"\n', below="src/deep")
+    """The file is looked for upward from the working directory, and a relative folder is relative to that file."""
+    folder = project('[tool.runcard]\ndeadline = 2\ndirectory = "records"\nspool = "waiting"\n', below="src/deep")
     os.environ.pop("RUNCARD_DIR")
+    os.environ.pop("RUNCARD_SPOOL")
     assert settings.current().deadline == 2.0
     assert settings.store_root(settings.current()) == folder / "records"
+    assert settings.spool_root(settings.current()) == folder / "waiting"
     (folder / "src" / "pyproject.toml").write_text("[tool.other]\n", "utf-8")
     assert settings.current().deadline == 5.0
 
@@ -388,3 +390,10 @@ def test_a_value_of_the_wrong_kind_is_told_what_is_accepted(name, value, accepte
     """The message says what a setting takes, not which conversion of Python's failed."""
     with pytest.raises(SettingError, match=accepted):
         configure(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["sinks", "capture", "signals", "redact_keep"])
+def test_a_number_is_no_list(name):
+    """What takes several says so when it gets a number."""
+    with pytest.raises(SettingError, match=f"{name}=3.5 is not accepted: a list, or a text with commas"):
+        configure(**{name: 3.5})

@@ -986,6 +986,8 @@ def test_inputs_that_are_paths_are_hashed(store, tmp_path):
         {"expected": "ValueError"},
         {"ranks": "nonsense"},
         {"seed": "x"},
+        {"parent": "nonsense"},
+        {"parent": 3},
     ],
 )
 def test_wrong_options_are_refused_when_decorating(options):

@@ -94,6 +94,9 @@ def record_pending(run: Run) -> None:
 
 def log_input(run: Run, path: Any) -> None:
     """Record a file or folder that the run reads."""
+    if not isinstance(path, (str, os.PathLike)):
+        _refuse(run, f"log_input() takes the path of a file or folder, not {type(path).__name__}")
+        return
     found = describe(Path(os.fspath(path)), limit=run._life.settings.input_limit)
     told, hidden = run._life.redactor.tree(found)
     event = {"kind": "input", "t": time.time(), **told}

@@ -67,6 +67,8 @@ def run(
     >>> r.status
     'finished'
     """
+    if "name" in unknown:
+        raise TypeError(f"run() takes the name first, without a keyword: run({unknown['name']!r})")
     if unknown:
         refuse_unknown("run", unknown, ("config",))
     options = Options(

@@ -72,7 +72,7 @@ class Options:
             raise SettingError(f"seed={seed!r} is not accepted: a whole number")
         self.seed = None if seed is None else int(seed)
         self.resume = _text("resume", resume)
-        self.parent = parent
+        self.parent = _parent(parent)
         if ranks is not None and ranks not in _LAUNCHERS:
             raise SettingError(f"ranks={ranks!r} is not accepted: it is one of {', '.join(_LAUNCHERS)}")
         self.ranks = ranks
@@ -139,6 +139,17 @@ def _exceptions(value: Any) -> tuple[type[BaseException], ...]:
     if kinds is None or not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
         raise SettingError(f"expected={value!r} is not accepted: exception classes, such as expected=(Pruned,)")
     return kinds
+
+
+def _parent(value: Any) -> Any:
+    """A token, or a run, which gives its token once it is open."""
+    if value is None or hasattr(value, "token"):
+        return value
+    from runcard.identity import parse_token
+
+    if parse_token(str(value)) is None:
+        raise SettingError(f"parent={str(value)[:80]!r} is no token; r.token() gives one")
+    return value
 
 
 def _setting(name: str, value: Any) -> Any:

@@ -156,8 +156,10 @@ def _known(name: str) -> str:
 def _from_files_and_variables() -> Settings:
     folder, project = _project()
     settings = _merge(Settings(), project) if project else Settings()
-    if settings.directory is not None and not settings.directory.is_absolute():
+    if settings.directory is not None:
         settings = replace(settings, directory=folder / settings.directory)
+    if settings.spool is not None:
+        settings = replace(settings, spool=folder / settings.spool)
     variables = {}
     for name, variable in _VARIABLES.items():
         text = os.environ.get(variable)
@@ -260,6 +262,8 @@ def _items(value: Any) -> list[Any]:
         return [item.strip() for item in value.split(",") if item.strip()]
     if callable(value) or hasattr(value, "finish"):
         return [value]
+    if not isinstance(value, Iterable):
+        raise TypeError("a list, or a text with commas")
     return list(value)
 
 
