@@ -132,6 +132,15 @@ def test_every_way_to_start_a_program(how, tmp_path, store):
     check(store, kind=kind)
 
 
+@pytest.mark.parametrize("how", [["-m", "pack"], ["pack"], ["pack/__main__.py"]])
+def test_the_experiment_of_a_package_is_its_name(how, tmp_path, store):
+    """A package or a folder is started by its `__main__.py`, which all of them have: its own name is what tells it."""
+    (tmp_path / "pack").mkdir()
+    program(tmp_path / "pack", PROGRAM.replace("train", "main"), "__main__.py")
+    assert direct(how, tmp_path).returncode == 0
+    assert {(record.name, record.experiment) for record in store.runs()} == {("main", "pack"), ("block", "pack")}
+
+
 NOTEBOOK = """
     import runcard
     cells = [

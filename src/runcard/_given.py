@@ -44,13 +44,13 @@ def set_name(run: Run, token: Token | None, redactor: Redactor) -> None:
 
 def _stem(file: Path | None = None) -> str:
     """The stem of the script or notebook, or what stands for one."""
-    if file is not None:
-        return file.stem
     from runcard.capture import command
 
     how, entry = command.kind()
-    if entry and how in ("script", "notebook", "zipapp"):
-        return Path(entry).stem
+    if file is None and entry and how in ("script", "notebook", "zipapp"):
+        file = Path(entry)
+    if file is not None:
+        return file.parent.name if file.stem == "__main__" and file.parent.name else file.stem
     if entry and how == "module":
         return entry.removesuffix(".__main__").rpartition(".")[2]
     return how
