@@ -639,6 +639,47 @@ def test_decorated_twice_is_one_record_and_a_warning(store):
     assert len(store.runs()) == 1
 
 
+def _injecting(function):
+    """A decorator as many are: it looks like what it wraps, and gives an argument itself."""
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        return function(*args, extra=1, **kwargs)
+
+    return call
+
+
+def _dropping(function):
+    """Another, which takes more than what it wraps."""
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        return function(args[0])
+
+    return call
+
+
+def test_above_a_decorator_that_gives_or_takes_arguments(store):
+    """A call that does not fit the signature of what is wrapped is recorded all the same, by name if it can be."""
+
+    @tracked
+    @_injecting
+    def giving(x, extra, y=2):
+        return x + extra + y
+
+    class Model:
+        @tracked
+        @_dropping
+        def taking(self):
+            return 7
+
+    assert (giving(1), Model().taking(5, z=6)) == (4, 7)
+    configs = {record.function["qualname"].rpartition(".")[2]: record.config for record in store.runs()}
+    assert configs == {"giving": {"x": 1, "y": 2}, "taking": {"args": [5], "kwargs": {"z": 6}}}
+    with pytest.raises(TypeError, match=r"giving\(\) missing 1 required positional argument: 'x'"):
+        giving()
+
+
 @pytest.mark.parametrize("function", [len, functools.partial(len), operator.itemgetter(0), "".join])
 def test_what_is_no_function_decorated_twice(function, store):
     """On a builtin, a partial or an object a second `@tracked` is said and left aside too."""

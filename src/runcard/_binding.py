@@ -33,19 +33,39 @@ def bind(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bound 
     signature = _signature(function)
     if signature is None:
         return Bound({"args": list(args), "kwargs": kwargs}, {}, None)
+    is_method = _is_method(function, signature)
     try:
-        bound = signature.bind(*args, **kwargs)
+        bound = _fitted(function, signature, args, kwargs)
     except TypeError:
-        return None
+        if not _is_borrowed(function):
+            return None
+        return Bound({"args": list(args[is_method:]), "kwargs": kwargs}, {}, None)
     bound.apply_defaults()
     arguments = dict(bound.arguments)
-    if _is_method(function, signature):
+    if is_method:
         arguments.pop(next(iter(signature.parameters)), None)
     if len(arguments) == 1:
         (name, value), *_ = arguments.items()
         if is_config_object(value) or (name in _CONFIG_NAMES and isinstance(value, Mapping)):
             return Bound(value, arguments, name)
     return Bound(arguments, arguments, None)
+
+
+def _fitted(
+    function: Any, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> inspect.BoundArguments:
+    """The arguments by name; a decorator beneath may itself give those that are missing."""
+    try:
+        return signature.bind(*args, **kwargs)
+    except TypeError:
+        if not _is_borrowed(function):
+            raise
+        return signature.bind_partial(*args, **kwargs)
+
+
+def _is_borrowed(function: Any) -> bool:
+    """Whether the signature is not what is called, but what that says of itself: of a wrapper, what it wraps."""
+    return hasattr(function, "__wrapped__") or hasattr(function, "__signature__")
 
 
 def _signature(function: Any) -> inspect.Signature | None:
