@@ -212,6 +212,28 @@ def test_sole_config_parameter_is_the_config(store):
     assert record.experiment == "test_tracked"  # `main` is compared by its file
 
 
+@pytest.mark.parametrize(
+    ("ignore", "config"),
+    [
+        (["cfg"], {}),
+        (["cfg.model.depth"], {"lr": 0.1, "model": {"width": 8}}),
+        (["model", "cfg.lr"], {}),
+        (["model.width"], {"lr": 0.1, "model": {"depth": 2}}),
+    ],
+)
+def test_ignore_of_a_sole_config_parameter(ignore, config, store):
+    """The parameter itself can be left out, and what is in it, with its name before the path or without."""
+
+    @tracked(ignore=ignore)
+    def main(cfg):
+        return None
+
+    main({"lr": 0.1, "model": {"depth": 2, "width": 8}})
+    record = only(store)
+    assert record.config == config
+    assert set(record.config_types) <= set(record.config)
+
+
 def test_returned_numbers_are_metrics(store):
     """A mapping gives its numbers, nested names joined by slashes; a bool is no metric; the rest stays in `result`."""
 

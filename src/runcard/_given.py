@@ -83,7 +83,9 @@ def function_of(run: Run, redactor: Redactor) -> Any:
 
 def config_of(run: Run, redactor: Redactor) -> dict[str, Any]:
     """The config as it is recorded: plain, without what `ignore` names, without secrets, with types and hash."""
-    given = run._given_config
+    given, ignored = run._given_config, run._options.ignore
+    if run._parameter is not None and run._parameter in ignored:
+        given = run._parameter = None  # the sole parameter, whose value is the config, is to be left out
     if given is None:
         return {"config": {}, "config_types": {}, "config_hash": config_hash({})}
     value, types, exact, cuts = plain(given)
@@ -94,7 +96,8 @@ def config_of(run: Run, redactor: Redactor) -> dict[str, Any]:
     kind = types.pop("", None)
     if run._parameter is not None:
         run._parameter_type = kind
-    ignored = run._options.ignore
+    if run._parameter is not None:
+        ignored = tuple(path.removeprefix(f"{run._parameter}.") for path in ignored)
     if ignored:
         value = _without(value, ignored)
         types = {path: kind for path, kind in types.items() if not _is_ignored(path, ignored)}
