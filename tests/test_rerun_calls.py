@@ -94,6 +94,14 @@ def f(model, when, *rest, names=frozenset(), table=None, span=None, **more):
 def main(cfg: Model):
     return float(cfg.sizes[0])
 
+@tracked
+def spread(**config):
+    return config["lr"]
+
+@tracked
+def placed(cfg, /):
+    return cfg["lr"]
+
 class Trainer:
     @classmethod
     @tracked
@@ -127,15 +135,18 @@ CALLS = [
         " table={1: 'a', '1': 'b'}, span=datetime.timedelta(1, 2, 3), extra=[1, 2])"
     ),
     "main(Model(sizes=(7,)))",
+    "spread(lr=0.5)",
+    "placed({'lr': 0.5})",
     "Trainer.build(4)",
     "Trainer.fixed(5)",
     "Trainer().fit(0.25)",
     "asyncio.run(later(6))",
     "list(many(4))",
 ]
+IDS = ["types", "whole", "spread", "placed", "classmethod", "static", "method", "async", "generator"]
 
 
-@pytest.mark.parametrize("call", CALLS, ids=["types", "whole", "classmethod", "static", "method", "async", "generator"])
+@pytest.mark.parametrize("call", CALLS, ids=IDS)
 def test_every_kind_of_callable_gets_its_arguments_back(tmp_path, call):
     """Types are made again from the record; methods, coroutines and generators run to their end."""
     project = Project(tmp_path, lib=TYPES)

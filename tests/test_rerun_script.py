@@ -112,6 +112,33 @@ def test_arguments_and_generators_are_written_out(tmp_path):
     assert open_store(tmp_path / "again-store").get("latest").metrics == project.latest().metrics
 
 
+ALONE = b"""\
+from runcard import tracked
+
+@tracked
+def spread(**config):
+    return config["lr"]
+
+@tracked
+def placed(cfg, /):
+    return cfg["lr"]
+
+@tracked
+def mixed(a, b, /, c=1, **more):
+    return a + b + c + more["d"]
+"""
+
+
+@pytest.mark.parametrize("call", ["spread(lr=0.5)", "placed({'lr': 0.5})", "mixed(1, 2, d=4)"])
+def test_arguments_are_written_as_the_function_takes_them(call, tmp_path):
+    """A config that came by keywords goes back by keywords; what is taken by its place alone is given so."""
+    project = Project(tmp_path / "a", lib=ALONE)
+    project.commit()
+    project.python("-c", f"from lib import *\n{call}")
+    run_script(reproduce.script(project.latest()), tmp_path, str(project.root))
+    assert open_store(tmp_path / "again-store").get("latest").metrics == project.latest().metrics
+
+
 def test_a_hostile_record_stays_inside_its_quotes(tmp_path):
     """Names, values, paths and remotes of a record run nothing of their own in the script."""
     project = trained(tmp_path / "a")

@@ -36,7 +36,7 @@ class Parameter(NamedTuple):
     """A parameter of the recorded function, as its source has it."""
 
     name: str
-    kind: str  # "plain", "*", "**"
+    kind: str  # "plain", "/" for one that is given by its place alone, "*", "**"
     required: bool
 
 
@@ -72,7 +72,10 @@ def parameters(record: RunRecord) -> list[Parameter] | None:
     arguments = node.args
     plain = [*arguments.posonlyargs, *arguments.args]
     required = len(plain) - len(arguments.defaults)
-    found = [Parameter(each.arg, "plain", index < required) for index, each in enumerate(plain)]
+    found = [
+        Parameter(each.arg, "/" if index < len(arguments.posonlyargs) else "plain", index < required)
+        for index, each in enumerate(plain)
+    ]
     if arguments.vararg is not None:
         found.append(Parameter(arguments.vararg.arg, "*", required=False))
     for each, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):

@@ -114,7 +114,11 @@ def arguments(function: Callable[..., Any], told: Mapping[str, Any], back: Back)
     if whole is not None:
         kind = told["function"].get("config_type")
         made = back.value(config, "", kind)
-        return [], {whole: made if kind else by_annotation(made, hints.get(whole))}
+        made = made if kind else by_annotation(made, hints.get(whole))
+        how = parameters[whole].kind if whole in parameters else None
+        if how is inspect.Parameter.VAR_KEYWORD:
+            return [], made
+        return ([made], {}) if how is inspect.Parameter.POSITIONAL_ONLY else ([], {whole: made})
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
     positional = any(each.kind is each.VAR_POSITIONAL and config.get(name) for name, each in parameters.items())

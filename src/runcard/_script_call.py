@@ -69,25 +69,26 @@ class _Writing:
         """The arguments of the call."""
         assert self._record.function is not None
         whole = self._record.function.get("config_parameter")
-        if whole is not None:
-            kind = self._record.function.get("config_type")
-            return f"{whole}={self.value(planned.config, '', kind)}"
         known = parameters(self._record)
+        if whole is not None:
+            told = self.value(planned.config, "", self._record.function.get("config_type"))
+            (how,) = [each.kind for each in known or () if each.name == whole] or ["plain"]
+            return f"{whole}={told}" if how == "plain" else f"{how.strip('/')}{told}"
         if known is None:
             return ", ".join(
                 f"{name}={self.value(value, path_join('', name))}" for name, value in planned.config.items()
             )
-        told: list[str] = []
+        words: list[str] = []
         for parameter in known:
             if parameter.name not in planned.config:
                 continue
             text = self.value(planned.config[parameter.name], path_join("", parameter.name))
             if parameter.kind == "plain":
                 has_rest = any(each.kind == "*" and planned.config.get(each.name) for each in known)
-                told.append(text if has_rest and not told_keyword(told) else f"{parameter.name}={text}")
+                words.append(text if has_rest and not told_keyword(words) else f"{parameter.name}={text}")
             else:
-                told.append(f"{parameter.kind}{text}")
-        return ", ".join(told)
+                words.append(f"{parameter.kind.strip('/')}{text}")
+        return ", ".join(words)
 
     def value(self, value: Any, path: str, kind: str | None = None) -> str:
         """One value as an expression."""
