@@ -78,6 +78,7 @@ def test_the_exception_that_leaves_is_the_users_own(store):
         (SystemExit(), "finished", 0),
         (SystemExit(3), "failed", 3),
         (SystemExit("out of cheese"), "failed", 1),
+        (SystemExit(-(2**70)), "failed", -1),
         (asyncio.CancelledError(), "killed", None),
         (GeneratorExit(), "finished", None),
     ],

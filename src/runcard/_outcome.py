@@ -66,7 +66,10 @@ def _exit(error: BaseException, code: Any) -> Outcome:
     """`sys.exit(code)`: 0 and None are a normal end, a number is itself, anything else is told on stderr as 1."""
     if code is None or (isinstance(code, int) and code == 0):
         return Outcome("finished", 0)
-    return Outcome("failed", int(code) if isinstance(code, int) else 1, as_data(error))
+    number = int(code) if isinstance(code, int) else 1
+    return Outcome(
+        "failed", number if number.bit_length() < 64 else -1, as_data(error)
+    )  # too long a one is -1 to Python
 
 
 def as_data(error: BaseException) -> dict[str, Any]:
