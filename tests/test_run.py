@@ -16,6 +16,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pydantic
 import pytest
 
 import runcard
@@ -431,6 +432,36 @@ def test_log_config_adds_and_never_changes(store):
     assert json.loads((r.folder / "config.json").read_text("utf-8")) == record.config
 
 
+def test_log_config_notes_types_of_what_it_adds_alone(store):
+    """A key that stays what it was keeps its type too, whatever was offered."""
+    with run("types", config={"lr": 0.1, "a.b": 1, "$x": 1}) as r, pytest.warns(RuncardWarning):
+        r.log_config({"lr": Path("x"), "a.b": (1,), "$x": (1,), "out": Path("y")}, lr=(1, [Path("z")]))
+    record = only(store)
+    assert record.config == {"lr": 0.1, "a.b": 1, "$$x": 1, "out": "y"}
+    assert record.config_types == {"out": "pathlib:PosixPath"}
+
+
+def test_log_config_keeps_marks_out_of_the_names(store):
+    """A mapping without names of its own stands under `config`, as it does when it is given at the start."""
+    with run("pairs", config={"lr": 0.1}) as r:
+        r.log_config({1: "a"})
+    assert store.get(r.run_id).config == {"lr": 0.1, "config": {"$pairs": [[1, "a"]]}}
+    with run("given", config={1: (2,)}) as r:
+        pass
+    assert store.get(r.run_id).config == {"config": {"$pairs": [[1, [2]]]}}
+    assert store.get(r.run_id).config_types == {"config[0][1]": "builtins:tuple"}
+
+
+def test_log_config_counts_secrets_wherever_they_are_given(store):
+    """A secret by keyword and a hidden field count as those of a mapping do."""
+    with run("secrets", config={"word": pydantic.SecretStr("x")}) as r:
+        r.log_config({"api_key": "correct horse"}, hf_token="battery staple")
+        r.log({"use " + "gh" + "p_" + "a1B2c3D4e5F6" * 3: 1.0})
+    record = only(store)
+    assert set(record.config.values()) == {"[redacted]"}
+    assert record.losses == {"redacted": 4}
+
+
 def test_equal_configs_have_equal_hashes(store):
     """The hash says whether two runs had the same config, in whichever steps and order it was given."""
     with run("a", config={"lr": 0.1, "n": 3}) as a:
@@ -445,11 +476,13 @@ def test_equal_configs_have_equal_hashes(store):
     assert first
 
 
-def test_log_config_refuses_what_is_no_config(store):
-    """A number is no config: said and counted."""
+@pytest.mark.parametrize("odd", [3, [1], {1}, b"x", object(), 2**80, float("nan")])
+def test_log_config_refuses_what_is_no_config(store, odd):
+    """What has no names is no config: said and counted."""
     with run("odd") as r, pytest.warns(RuncardWarning, match="mapping"):
-        r.log_config(3)
+        r.log_config(odd)
     assert only(store).config == {}
+    assert only(store).losses == {"refused": 1}
 
 
 def test_an_artifact_is_copied_with_its_hash(store, tmp_path):

@@ -22,6 +22,7 @@ import pytest
 
 from runcard import current_run, log, run, tracked
 from runcard.errors import RuncardWarning, SettingError
+from runcard.values import config_hash
 
 
 @tracked
@@ -196,6 +197,49 @@ def test_ignore_leaves_out_parameters_and_dotted_paths(store):
 
     f(object(), {"verbose": True, "depth": 3})
     assert only(store).config == {"opts": {"depth": 3}, "lr": 0.1}
+
+
+def test_what_is_ignored_costs_nothing_else_its_place_or_hash(store):
+    """An ignored loader leaves the config whole and hashed; an ignored pile of data cuts nothing."""
+
+    @tracked(ignore=["loader", "docs"])
+    def f(docs, loader, lr=0.1):
+        return None
+
+    f([["x" * 1_000] * 1_000] * 3, iter([]))
+    record = only(store)
+    assert record.config == {"lr": 0.1}
+    assert record.config_hash == config_hash({"lr": 0.1})
+    assert record.losses == {}
+
+
+def test_arguments_that_raise_whatever_they_are_asked(store):
+    """An object whose class, attributes and methods all exit is passed on untouched, by any name."""
+
+    class Hostile:
+        def __getattribute__(self, name):
+            raise SystemExit(name)
+
+    class Meta(type):
+        def __getattribute__(cls, name):
+            raise SystemExit(name)
+
+    @tracked
+    def by_value(value):
+        return {"accuracy": 1.0, "rest": value}
+
+    @tracked
+    def by_config(cfg):
+        return {"accuracy": 1.0, "rest": cfg}
+
+    for hostile in (Hostile(), type.__call__(Meta("Odd", (), {}))):
+        for function, name in ((by_value, "value"), (by_config, "cfg")):
+            assert function(hostile)["rest"] is hostile
+            record = store.get("latest")
+            assert record.metrics == {"accuracy": 1.0}
+            assert "$object" in record.config[name]
+        with run("metric") as r, pytest.warns(RuncardWarning, match="no number"):
+            r.log(odd=hostile)
 
 
 def test_sole_config_parameter_is_the_config(store):

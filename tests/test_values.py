@@ -402,6 +402,7 @@ def test_containers_with_overridden_methods_are_read_directly():
         __iter__ = __len__ = keys = items
 
     assert plain(Odd(a=1)).value == {"a": 1}
+    assert returned(Odd(a=1, b="x")) == ({"a": 1}, {"b": "x"})
 
 
 def test_an_iterator_is_not_consumed():
@@ -496,6 +497,46 @@ def test_one_mebibyte_in_all(big):
     assert len(orjson.dumps(found.value)) >= 100_000
     assert found.cuts >= 1
     assert not found.exact
+
+
+def test_a_long_value_takes_no_place_from_those_beside_it():
+    """At the top, texts and numbers stay whatever stands before them, and each value that found no room says so."""
+    docs = [["z" * 1_000] * 1_000, ["y" * 1_000] * 1_000, ["x" * 1_000] * 1_000]
+
+    found = plain({"docs": docs, "more": [1, 2], "lr": 0.1, "model": "net"}).value
+
+    assert list(found) == ["docs", "more", "lr", "model"]
+    assert (found["lr"], found["model"]) == (0.1, "net")
+    assert found["more"] == {"$cut_list": {"length": 2, "head": []}}
+    assert len(orjson.dumps(plain({str(i): docs for i in range(900)}).value)) <= 1 << 20
+
+
+def test_what_is_ignored_is_not_looked_at():
+    """Ignored names leave no value, type, cut or doubt behind, however deep, dotted or large."""
+    big = [["z" * 1_000] * 1_000] * 2
+    config = {
+        "big": big,
+        "lr": 0.1,
+        "m": {"gen": iter([]), "x y": 1, "n": {"p": (1,)}},
+        "a.b": 1,
+        "a": {"b": 2, "c": 3},
+    }
+
+    found = plain(config, ["big", "m.gen", "m.x y", "m.n.p", "a.b", "absent"])
+
+    assert found == ({"lr": 0.1, "m": {"n": {}}, "a": {"c": 3}}, {}, True, 0, 0)
+
+
+def test_hidden_fields_are_counted():
+    """A field that its class hides counts as a secret taken out."""
+
+    @dataclasses.dataclass
+    class Login:
+        user: str
+        word: str = dataclasses.field(default="x", repr=False)
+
+    assert plain({"login": Login("ana")}).hidden == 1
+    assert plain({"word": pydantic.SecretStr("x")}).hidden == 1
 
 
 def test_equal_values_give_equal_results():

@@ -6,11 +6,15 @@ import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from runcard._files import checked_name, inside, temporary_path
+from runcard._given import by_name
+from runcard._values_kinds import class_has, kind_of, names_of
 from runcard.capture.inputs import describe
 from runcard.errors import contained, warn
-from runcard.values import config_hash, plain, plain_text
+from runcard.redact import REDACTED
+from runcard.values import config_hash, path_join, plain, plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,21 +24,21 @@ if TYPE_CHECKING:
 
 def metric_name(run: Run, name: Any) -> str | None:
     """A metric's name as it is recorded, or None, counted, when it is no text."""
-    if isinstance(name, str) and name:
-        clean: str = run._life.redactor.name(plain_text(str(name)))
-        return clean
+    text = plain_text(name) if "builtins:str" in names_of(type(name)) else ""
+    if text:
+        return _clean(run, text)
     run.lose("bad_name")
-    warn(f"a metric's name is a text, not {type(name).__name__}; the value is left out", once=f"name {run.run_id}")
+    warn(f"a metric's name is a text, not {kind_of(name)}; the value is left out", once=f"name {run.run_id}")
     return None
 
 
 def merged(run: Run, metrics: Any, named: dict[str, Any]) -> dict[str, Any]:
     """The metrics of one `log` in one mapping; what is no mapping is counted and left out."""
-    if hasattr(type(metrics), "items"):
+    if class_has(type(metrics), "items"):
         return {**dict(metrics.items()), **named}
     if run.is_open:
         _append(run, {"kind": "loss", "t": time.time()}, {"not_a_number": 1})
-        kind = type(metrics).__name__
+        kind = kind_of(metrics)
         warn(
             f"log() takes names and numbers, log(loss=0.5) or log({{'loss': 0.5}}); a bare {kind} is left out",
             once=f"no mapping {run.run_id}",
@@ -45,16 +49,17 @@ def merged(run: Run, metrics: Any, named: dict[str, Any]) -> dict[str, Any]:
 def log_artifact(run: Run, path: Any, name: str | None, *, copy: bool, transient: bool) -> None:
     """Copy a file or folder into the run, or record where it lies."""
     if not isinstance(path, (str, os.PathLike)):
-        _refuse(run, f"log_artifact() takes the path of a file or folder, not {type(path).__name__}")
+        _refuse(run, f"log_artifact() takes the path of a file or folder, not {kind_of(path)}")
         return
     source = Path(os.fspath(path))
     if not source.exists():
         _refuse(run, f"log_artifact({str(path)!r}): there is no such file")
         return
     try:
-        clean = run._life.redactor.name(checked_name(source.name if name is None else name))
+        clean = _clean(run, checked_name(source.name if name is None else name))
         if not copy:
-            _record(run, clean, source.resolve(), source.resolve().as_uri(), transient)
+            uri = Path(_clean(run, str(source.resolve()))).as_uri()
+            _record(run, clean, source.resolve(), uri.replace(quote(REDACTED), REDACTED), transient)
             return
         target = inside(_folder(run), clean)
     except (ValueError, TypeError) as error:
@@ -73,7 +78,7 @@ def log_artifact(run: Run, path: Any, name: str | None, *, copy: bool, transient
 def artifact_path(run: Run, name: Any, *, transient: bool) -> Path:
     """A path inside the run for a file that is recorded when the run ends."""
     try:
-        clean = run._life.redactor.name(checked_name(name))
+        clean = _clean(run, checked_name(name))
         path = inside(_folder(run), clean)
     except (ValueError, TypeError) as error:
         path = temporary_path(name)
@@ -105,30 +110,34 @@ def log_input(run: Run, path: Any) -> None:
 
 def log_config(run: Run, config: Any, named: Mapping[str, Any]) -> None:
     """Add keys to the config; one that is there keeps its value."""
-    told = plain({**named} if config is None else config)
-    if type(told.value) is not dict:
-        _refuse(run, f"log_config() takes a mapping or a configuration object, not {type(config).__name__}")
-        return
-    value, hidden = run._life.redactor.tree(told.value)
-    extra = plain(dict(named)) if named and config is not None else None
-    if extra is not None:
-        value = {**value, **run._life.redactor.tree(extra.value)[0]}
+    parts = [plain(each) for each in (config, dict(named)) if each is not None]
+    value: dict[str, Any] = {}
+    types: dict[str, str] = {}
+    for told in parts:
+        if type(told.value) is not dict or not _MARKS.isdisjoint(told.value):
+            _refuse(run, f"log_config() takes a mapping or a configuration object, not {kind_of(config)}")
+            return
+        entries, kinds = by_name(told)
+        value |= entries
+        types |= kinds
+    value, hidden = run._life.redactor.tree(value)
     new = {key: item for key, item in value.items() if key not in run.config}
     frozen = [key for key in value if key in run.config and run.config[key] != value[key]]
-    losses = {"redacted": hidden, "cut": told.cuts, "config_frozen": len(frozen)}
     if frozen:
         warn(f"config {frozen[0]!r} is set already and keeps its value", once=f"frozen {run.run_id} {frozen[0]}")
     run.config = {**run.config, **new}
-    exact = told.exact and (extra is None or extra.exact) and run._life.config_exact
+    kept = [path_join("", key[1:] if key[:2] == "$$" else key) for key in value if key not in new]
+    exact = all(told.exact for told in parts) and run._life.config_exact
     run._life.config_exact = exact
-    event: dict[str, Any] = {
+    event = {
         "kind": "config",
         "t": time.time(),
         "config": new,
-        "types": {**told.types, **(extra.types if extra is not None else {})},
+        "types": {path: kind for path, kind in types.items() if not _is_below(path, kept)},
         "config_hash": config_hash(run.config) if exact else None,
     }
-    event["types"].pop("", None)
+    hidden += sum(told.hidden for told in parts)
+    losses = {"redacted": hidden, "cut": sum(told.cuts for told in parts), "config_frozen": len(frozen)}
     _append(run, event, losses)
 
 
@@ -162,6 +171,18 @@ def _append(run: Run, event: dict[str, Any], losses: Mapping[str, int]) -> None:
 def _refuse(run: Run, message: str) -> None:
     run.lose("artifacts_refused" if "artifact" in message else "refused")
     warn(message, once=f"{run.run_id} {message}")
+
+
+def _clean(run: Run, text: str) -> str:
+    """A name without the secrets in it, which are counted."""
+    clean, hidden = run._life.redactor.text(text)
+    if hidden:
+        run.lose("redacted", hidden)
+    return str(clean)
+
+
+def _is_below(path: str, places: list[str]) -> bool:
+    return any(path == place or path.startswith((f"{place}.", f"{place}[")) for place in places)
 
 
 def _folder(run: Run) -> Path:
@@ -209,3 +230,9 @@ def _left_out(run: Run, target: Path) -> Callable[[str, list[str]], list[str]]:
         return [name for name, path in paths.items() if os.path.islink(path) or os.path.realpath(path) in own]
 
     return choose
+
+
+# What stands for a value that has no names to give.
+_MARKS = frozenset(
+    ["$object", "$array", "$frame", "$bytes", "$set", "$float", "$int", "$text", "$cut_text", "$cut_list"]
+)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runcard.values import is_config_object
+from runcard.values import is_config_object, is_mapping
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _CONFIG_NAMES = frozenset(("config", "cfg", "conf", "args", "opts", "options", "params", "hparams", "settings"))
 _signatures: dict[Any, inspect.Signature | None] = {}  # by function; the interpreter's own cache is by call
@@ -46,7 +48,7 @@ def bind(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bound 
         arguments.pop(next(iter(signature.parameters)), None)
     if len(arguments) == 1:
         (name, value), *_ = arguments.items()
-        if is_config_object(value) or (name in _CONFIG_NAMES and isinstance(value, Mapping)):
+        if is_config_object(value) or (name in _CONFIG_NAMES and is_mapping(value)):
             return Bound(value, arguments, name)
     return Bound(arguments, arguments, None)
 

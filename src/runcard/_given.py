@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runcard import _places
+from runcard._values_kinds import class_has, kind_of, names_of
 from runcard.capture import inputs, source
 from runcard.errors import contained, warn
 from runcard.values import config_hash, plain, plain_text
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from runcard._run import Run
     from runcard.identity import Token
     from runcard.redact import Redactor
+    from runcard.values import Plain
 
 
 def set_name(run: Run, token: Token | None, redactor: Redactor) -> None:
@@ -84,72 +86,59 @@ def function_of(run: Run, redactor: Redactor) -> Any:
 def config_of(run: Run, redactor: Redactor) -> dict[str, Any]:
     """The config as it is recorded: plain, without what `ignore` names, without secrets, with types and hash."""
     given, ignored = run._given_config, run._options.ignore
-    if run._parameter is not None and run._parameter in ignored:
-        given = run._parameter = None  # the sole parameter, whose value is the config, is to be left out
+    if run._parameter is not None:
+        if run._parameter in ignored:
+            given = run._parameter = None  # the sole parameter, whose value is the config, is to be left out
+        ignored = tuple(path.removeprefix(f"{run._parameter}.") for path in ignored)
     if given is None:
         return {"config": {}, "config_types": {}, "config_hash": config_hash({})}
-    value, types, exact, cuts = plain(given)
-    if type(value) is not dict or (
-        len(value) == 1 and next(iter(value)).startswith("$") and not next(iter(value)).startswith("$$")
-    ):
-        value, types = {"config": value}, {f"config.{path}" if path else "config": kind for path, kind in types.items()}
+    told = plain(given, ignored)
+    value, types = by_name(told)
     kind = types.pop("", None)
     if run._parameter is not None:
         run._parameter_type = kind
-    if run._parameter is not None:
-        ignored = tuple(path.removeprefix(f"{run._parameter}.") for path in ignored)
-    if ignored:
-        value = _without(value, ignored)
-        types = {path: kind for path, kind in types.items() if not _is_ignored(path, ignored)}
     value, hidden = redactor.tree(value)
-    if hidden:
-        run.lose("redacted", hidden)
-    if cuts:
-        run.lose("cut", cuts)
-    return {"config": value, "config_types": types, "config_hash": config_hash(value) if exact else None}
+    if hidden + told.hidden:
+        run.lose("redacted", hidden + told.hidden)
+    if told.cuts:
+        run.lose("cut", told.cuts)
+    return {"config": value, "config_types": types, "config_hash": config_hash(value) if told.exact else None}
 
 
-def _without(config: dict[str, Any], ignored: tuple[str, ...]) -> dict[str, Any]:
-    """The config without what dotted paths name."""
-    for path in ignored:
-        *folders, last = path.split(".")
-        if path in config:
-            folders, last = [], path
-        inner: Any = config
-        for folder in folders:
-            inner = inner.get(folder) if isinstance(inner, dict) else None
-        if isinstance(inner, dict):
-            inner.pop(last, None)
-    return config
-
-
-def _is_ignored(path: str, ignored: tuple[str, ...]) -> bool:
-    return any(path == name or path.startswith((f"{name}.", f"{name}[")) for name in ignored)
+def by_name(told: Plain) -> tuple[Any, dict[str, str]]:
+    """A config and its types; one without names of its own, a list or one long `$` mark, stands under ``config``."""
+    value, types = told.value, told.types
+    first = next(iter(value)) if type(value) is dict and len(value) == 1 else ""
+    if type(value) is dict and (first[:1] != "$" or first[:2] == "$$"):
+        return value, types
+    below = {f"config.{path}" if path[:1] not in ("", "[") else f"config{path}": kind for path, kind in types.items()}
+    return {"config": value}, below
 
 
 def inputs_of(run: Run, life: Life) -> list[Mapping[str, Any]]:
     """`Path` arguments that name files, and what ``inputs=`` names: arguments, or paths."""
     limit = life.settings.input_limit
     arguments = run._arguments
-    wanted: list[Any] = [value for value in arguments.values() if isinstance(value, Path) and _is_file(value)]
+    wanted: list[Any] = [
+        value
+        for value in arguments.values()
+        if "pathlib:Path" in names_of(type(value)) and contained("look at a path", os.path.isfile, value)
+    ]
     for entry in run._options.inputs:
         value = arguments.get(entry, entry) if isinstance(entry, str) else entry
-        wanted += list(value) if isinstance(value, (list, tuple)) else [value]
+        kinds = names_of(type(value))
+        wanted += list(value) if "builtins:list" in kinds or "builtins:tuple" in kinds else [value]
     found: dict[str, Mapping[str, Any]] = {}
     for path in wanted:
-        try:
-            told = contained("hash an input", inputs.describe, Path(os.fspath(path)), limit=limit)
-        except TypeError:
-            warn(f"inputs= names {type(path).__name__}, which is no path", once="inputs")
+        if type(path) is not str and not class_has(type(path), "__fspath__"):
+            warn(f"inputs= names {kind_of(path)}, which is no path", once="inputs")
             continue
+        told = contained("hash an input", _describe, path, limit)
         if told is not None:
             clean: Any = life.redactor.tree(told)[0]
             found[str(clean["path"])] = clean
     return list(found.values())
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:
-        return False
+def _describe(path: Any, limit: int) -> dict[str, Any]:
+    return inputs.describe(Path(os.fspath(path)), limit=limit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from runcard._values_kinds import kind_of
 from runcard.errors import warn
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def number_of(run: Run, name: str, value: Any) -> Any:
     if found is None:
         run._journal.append({"kind": "loss", "t": time.time(), "losses": {"not_a_number": 1}})
         warn(
-            f"the metric {name!r} got a {type(value).__name__}, which is no number; it is counted and left out",
+            f"the metric {name!r} got a {kind_of(value)}, which is no number; it is counted and left out",
             once=f"metric {run.run_id} {name}",
         )
     return found
@@ -45,7 +46,7 @@ def step_of(run: Run, step: Any) -> Any:
     found = number(step)
     if found is None or isinstance(found, dict):
         run.lose("bad_step")
-        kind = type(step).__name__
+        kind = kind_of(step)
         warn(f"a step that is no number JSON has (a {kind}): the points are counted", once=f"step {run.run_id}")
         return None
     return found

@@ -12,6 +12,7 @@ _mro = type.__dict__["__mro__"].__get__
 _dict = type.__dict__["__dict__"].__get__
 _module = type.__dict__["__module__"].__get__
 _qualname = type.__dict__["__qualname__"].__get__
+_name = type.__dict__["__name__"].__get__
 
 HIDDEN = "[redacted]"  # `redact.REDACTED`, spelt here so that recording a value does not load the redactor
 MISSING = object()
@@ -26,6 +27,11 @@ def name_of(kind: type) -> str:
     if type(module) is not str:
         module = "unknown"
     return encodable(f"{_MOVED.get(module, module)}:{qualname}"[:500])
+
+
+def kind_of(value: object) -> str:
+    """The bare name of a value's class, for a message."""
+    return encodable(_name(type(value)))
 
 
 def names_of(kind: type) -> tuple[str, ...]:

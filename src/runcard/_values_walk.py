@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runcard._values_kinds import (
     HIDDEN,
@@ -21,10 +21,14 @@ from runcard._values_kinds import (
     stored,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 DEPTH = 8
 ITEMS = 1_000
 TEXT_BYTES = 65_536
 TREE_BYTES = 1_000_000  # with the marks around it, below 1 MiB
+_FOR_MARKS = 20_000  # beyond it, for what stands at the top: each value that found no room says so by its own mark
 
 
 class Walk:
@@ -34,14 +38,17 @@ class Walk:
         types: Path → type, for what JSON alone would not rebuild.
         exact: False once anything was cut or summarised.
         cuts: How many cuts were made.
+        hidden: How many fields were hidden.
         left: The bytes that may still be spent.
     """
 
-    def __init__(self, left: int = TREE_BYTES) -> None:
+    def __init__(self, left: int = TREE_BYTES, ignore: Collection[str] = ()) -> None:
         self.types: dict[str, str] = {}
         self.exact = True
         self.cuts = 0
+        self.hidden = 0
         self.left = left
+        self._ignore = _paths(ignore) if ignore else None
         self._open: dict[int, str] = {}
 
     def value(self, value: Any, path: str, depth: int) -> Any:
@@ -89,6 +96,7 @@ class Walk:
         families = kinds_of(kind)
         if "secret" in families:
             self.note(path, names[0])
+            self.hidden += 1
             return HIDDEN
         if "untouched" in families:
             return self.summary(value)
@@ -153,7 +161,11 @@ class Walk:
 
     def _mapping(self, mapping: dict[Any, Any], path: str, depth: int) -> Any:
         size = dict.__len__(mapping)
-        items = list(itertools.islice(_items(mapping), ITEMS))
+        items = list(itertools.islice(entries(mapping), ITEMS))
+        if self._ignore is not None:
+            kept = [item for item in items if not self._is_ignored(path, item[0])]
+            size -= len(items) - len(kept)
+            items = kept
         found: dict[str, Any] = {}
         for key, value in items:
             name = self._key(key)
@@ -161,13 +173,23 @@ class Walk:
                 found.clear()
                 return self._pairs(items, size, path, depth)
             found[name] = value
+        texts = (str.__str__(key) for key, _ in items)
+        named = [(name, found[name], key) for name, key in zip(found, texts, strict=True)]
+        if depth == 0:  # a long value must not cost the short ones beside it their place
+            named.sort(key=lambda entry: not _is_short(entry[1]))
         done: dict[str, Any] = {}
-        for (name, value), (key, _) in zip(found.items(), items, strict=True):
-            if self.left <= 0:
+        for name, value, key in named:
+            if self.left <= (0 if depth else -_FOR_MARKS):
                 break
             self.left -= len(name) + 4
-            done[name] = self.value(value, _join(path, str.__str__(key)), depth + 1)
+            self.hidden += value is HIDDEN
+            done[name] = self.value(value, _join(path, key), depth + 1)
+        if depth == 0:
+            done = {name: done[name] for name in found if name in done}
         return done if len(done) == size else self.cut("$cut_map", {"length": size, "head": done})
+
+    def _is_ignored(self, path: str, key: Any) -> bool:
+        return "builtins:str" in names_of(type(key)) and _join(path, str.__str__(key)) in (self._ignore or ())
 
     def _pairs(self, items: list[tuple[Any, Any]], size: int, path: str, depth: int) -> Any:
         done = []
@@ -251,6 +273,23 @@ class Walk:
         return self.cut("$int", {"bits": bits, "sign": -1 if value < 0 else 1, "head": head})
 
 
+def _paths(ignore: Collection[str]) -> frozenset[str]:
+    """The paths that names stand for: ``a.b`` is ``b`` within ``a``, or a key that is written so."""
+    found = set()
+    for name in ignore:
+        found |= {name, _join("", name)}
+        path = ""
+        for part in name.split("."):
+            path = _join(path, part)
+        found.add(path)
+    return frozenset(found)
+
+
+def _is_short(value: object) -> bool:
+    kind = type(value)
+    return value is None or kind is bool or kind is int or kind is float or (kind is str and len(value) <= 1_000)  # type: ignore[arg-type] # a str
+
+
 def members(value: object) -> dict[Any, Any] | None:
     """The named parts of a mapping, a named tuple or an object of fields, secret ones hidden; None for all else."""
     kind = type(value)
@@ -308,7 +347,8 @@ def _reference(item: Any) -> Any:
     return item
 
 
-def _items(mapping: dict[Any, Any]) -> Any:
+def entries(mapping: dict[Any, Any]) -> Any:
+    """The entries of a mapping that `members` gave, whatever its class makes of ``items``."""
     if type(mapping) is not dict and name_of(type(mapping)) == "collections:OrderedDict":
         return sys.modules["collections"].OrderedDict.items(mapping)  # whose order is not that of its dict
     return dict.items(mapping)

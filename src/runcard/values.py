@@ -8,10 +8,13 @@ of their classes, so nothing is imported, and an unknown object is only ever nam
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from runcard._values_kinds import cut_text, kinds_of, name_of, names_of, secret_kind, text_of
 from runcard.events import mark, restore
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 __all__ = [
     "Json",
@@ -19,6 +22,7 @@ __all__ = [
     "Plain",
     "config_hash",
     "is_config_object",
+    "is_mapping",
     "mark",
     "number",
     "path_join",
@@ -40,29 +44,35 @@ class Plain(NamedTuple):
         types: Path → ``module:qualname`` where JSON alone would not rebuild what was there.
         exact: False when anything was cut or only summarised.
         cuts: How many cuts were made.
+        hidden: How many fields were hidden, because their class says that they are secret.
     """
 
     value: Any
     types: dict[str, str]
     exact: bool
     cuts: int
+    hidden: int = 0
 
 
-def plain(value: object) -> Plain:
+def plain(value: object, ignore: Collection[str] = ()) -> Plain:
     """A value as strict JSON with its types; never raises, calls no code of objects it does not know.
 
     The bounds are 8 levels, 1,000 items a container, 64 KiB a text and 1 MiB in all; what is beyond
     them is cut and marked with its full size. Equal values give equal results.
+
+    Args:
+        value: What to write down.
+        ignore: Names, dotted ones too, of what is left out of mappings and not looked at.
     """
-    if type(value) is dict and len(value) <= 1_000:
+    if type(value) is dict and len(value) <= 1_000 and not ignore:
         flat = _flat(value)
         if flat is not None:
             return Plain(flat, {}, True, 0)
     from runcard._values_walk import Walk
 
     try:
-        walk = Walk()
-        return Plain(walk.value(value, "", 0), walk.types, walk.exact, walk.cuts)
+        walk = Walk(ignore=ignore)
+        return Plain(walk.value(value, "", 0), walk.types, walk.exact, walk.cuts, walk.hidden)
     except Exception:  # total: at the recursion limit or out of memory, the name of the type is what is left
         return Plain({"$object": name_of(type(value))}, {}, False, 1)
 
@@ -147,6 +157,11 @@ def is_config_object(value: object) -> bool:
     return bool(kinds_of(kind) & {"fields", "namespace", "omegaconf", "configdict"})
 
 
+def is_mapping(value: object) -> bool:
+    """Whether a value is a mapping whose entries `plain` writes down."""
+    return type(value) is dict or bool(_MAPPINGS.intersection(names_of(type(value))))
+
+
 def path_join(path: str, key: str | int) -> str:
     """The path of what ``path`` holds under ``key``: ``a.b``, ``a[0]`` in a list, ``a["x.y"]`` for odd keys."""
     if type(key) is int:
@@ -217,7 +232,9 @@ def _fields(value: object) -> dict[Any, Any] | None:
 def _collect(fields: dict[Any, Any], prefix: str, numbers: dict[str, Number], depth: int) -> dict[Any, Any]:
     """Move the numbers of nested fields into ``numbers``; returns what stays."""
     rest: dict[Any, Any] = {}
-    for key, value in fields.items():
+    from runcard._values_walk import entries
+
+    for key, value in entries(fields):
         text = text_of(key)
         if text is None or depth > 8 or len(numbers) >= 1_000 or secret_kind(type(value)):
             rest[key] = value
@@ -241,4 +258,5 @@ def _collect(fields: dict[Any, Any], prefix: str, numbers: dict[str, Number], de
 
 
 _EXACT_BITS = 65_536
+_MAPPINGS = frozenset(("builtins:dict", "builtins:mappingproxy", "collections:UserDict"))
 _ODD = re.compile(r"""[.\[\]"'\\\s]""")

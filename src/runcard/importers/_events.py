@@ -135,7 +135,7 @@ class Writing:
         return {kind: count for kind, count in (self._losses + self.left_out).items() if count}
 
     def _config(self) -> dict[str, Any]:
-        value, types, exact, cuts = plain(dict(self.run.config))
+        value, types, exact, cuts, _ = plain(dict(self.run.config))
         clean, hidden = self._redactor.tree(value)
         self._losses.update(cut=cuts, redacted=hidden)
         return {"config": clean, "config_types": types, "config_hash": config_hash(clean) if exact else None}
