@@ -84,6 +84,15 @@ KEPT_TEXTS = [
     "https://{user}:{password}@{host}/",
     "token=${HF_TOKEN}",
     "lr=0.1, keys=['a'], monkey=3",
+    "parser.add_argument('--token', '-t', help='the token')",
+    "option('--api-key', 'api_key')",
+    "not one of ['api_key', 'password', 'lr']",
+    "['--use-token', 'train.py'], ['--max-tokens', '512']",
+    "the API key is missing; password is required",
+    "curl https://h/x -o y; mysql --port 3306; docker run -p 8080:80 x",
+    "auth=(user, word)",
+    "C:/me:x@y",
+    "http://h:8080/a@b",
     "C:\\data\\keys",
     "[12:30:01] step 3: loss=0.25",
     "",
@@ -112,6 +121,26 @@ TEXTS = [
     ("the secret='x'; pin=1234", "the secret='[redacted]'; pin=[redacted]"),
     ("host=x password=a,b user=y", "host=x password=[redacted] user=y"),
     ("machine api.wandb.ai login user password abc123def", "machine api.wandb.ai login user password [redacted]"),
+    ("machine h\n  login u\n  password abc123def\n", "machine h\n  login u\n  password [redacted]\n"),
+    ("Command '['x', '--token', 'abc', '-v']' failed", "Command '['x', '--token', '[redacted]', '-v']' failed"),
+    ('["--hf-token", "abc"]', '["--hf-token", "[redacted]"]'),
+    ("[('api_key', 'abc'), ('lr', '3')]", "[('api_key', '[redacted]'), ('lr', '3')]"),
+    ("Command '['curl', '-u', 'bob:abc', 'h']' failed", "Command '['curl', '-u', '[redacted]', 'h']' failed"),
+    ("curl -s --user bob:abc https://h", "curl -s --user [redacted] https://h"),
+    ("sshpass -p abc ssh h", "sshpass -p [redacted] ssh h"),
+    ("docker login -u me -p abc h", "docker login -u me -p [redacted] h"),
+    ("mysql -u root -pabc123 db", "mysql -u root -p[redacted] db"),
+    ("get(url, auth=('bob', 'abc'))", "get(url, auth=('bob', '[redacted]'))"),
+    ("HTTPBasicAuth('bob', 'abc')", "HTTPBasicAuth('bob', '[redacted]')"),
+    ("Incorrect API key provided: abc123def. See", "Incorrect API key provided: [redacted] See"),
+    ("the password is abc123 now", "the password is [redacted] now"),
+    ("invalid password 'abc123'", "invalid password [redacted]"),
+    ("postgresql:/bob:abc@h/d", "postgresql:/[redacted]@h/d"),
+    ("postgresql://bob:a/bc@h/d", "postgresql://[redacted]@h/d"),
+    (
+        "('x', '-----BEGIN PRIV" + "ATE KEY-----\\\\nMIIE" + "\\\\n-----END PRIV" + "ATE KEY-----')",
+        "('x', '[redacted]')",
+    ),
 ]
 
 
@@ -244,6 +273,7 @@ def test_argv_of_known_programs(redactor):
     """Short flags mean a password to the programs that are known for it."""
     assert redactor.argv(["/usr/bin/mysql", "-phunter2"])[0] == ["/usr/bin/mysql", "-p" + REDACTED]
     assert redactor.argv(["curl", "-u", "me:abc"])[0] == ["curl", "-u", REDACTED]
+    assert redactor.argv(["curl", "-ume:abc", "--user=me:abc"])[0] == ["curl", "-u" + REDACTED, "--user=" + REDACTED]
     assert redactor.argv(["x", "token", "abc"])[0] == ["x", "token", "abc"]
     assert redactor.argv(["srun", "-p", "gpu"])[0] == ["srun", "-p", "gpu"]
 
@@ -318,6 +348,10 @@ HOSTILE = {
     "queries": "?key=" * 200_000,
     "base64": "+/" * 500_000 + "==",
     "users": "https://a:" * 100_000,
+    "slashes": "@ https://a:b/" * 70_000,
+    "programs": "curl -u docker login mysql sshpass " * 30_000,
+    "machines": "machine a login b password " * 37_000,
+    "lists": "'--token', " * 90_000,
 }
 
 

@@ -102,6 +102,7 @@ def by_input(text):
     (folder / "data.csv").write_bytes(b"x")
     with run("r", inputs=[folder / "data.csv"]) as r:
         r.log_input(folder / "data.csv")
+        r.log_artifact(folder / "data.csv", "data.csv", copy=False)
 
 
 def by_sink_problem(text):
@@ -164,7 +165,7 @@ def test_what_only_looks_like_a_secrets_name_stays(store):
 
 def test_argv_source_environment_console_and_diff(store, tmp_path):
     """A program with its secret on the command line, in its source, its variables, its output and its repository."""
-    repository = tmp_path / "repository"
+    repository = tmp_path / f"of {SECRET}"
     repository.mkdir()
     git = ["git", "-c", "user.name=u", "-c", "user.email=u@example.org", "-C", str(repository)]
     subprocess.run([*git, "init", "-q"], check=True)
@@ -193,7 +194,14 @@ def test_argv_source_environment_console_and_diff(store, tmp_path):
         cwd=repository,
         capture_output=True,
         text=True,
-        env={**os.environ, "GITHUB_TOKEN": SECRET, "MY_SETTING": SECRET, "CUDA_VISIBLE_DEVICES": "0"},
+        env={
+            **os.environ,
+            "GITHUB_TOKEN": SECRET,
+            "MY_SETTING": SECRET,
+            "CUDA_VISIBLE_DEVICES": "0",
+            "SLURM_JOB_ID": "7",
+            "SLURM_JOB_NAME": f"train {SECRET}",
+        },
     )
     assert done.returncode == 0, done.stderr
     assert SECRET in done.stdout, "the program's own output is left alone"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from runcard._secret_names import DOUBTFUL, OPEN, PASSWORD, is_switch, secrecy
+from runcard._secret_names import DOUBTFUL, OPEN, PASSWORD, SECRET, is_switch, secrecy
 
 REDACTED = "[redacted]"
 
@@ -25,16 +25,16 @@ def shapes(text: str) -> tuple[str, int]:
         if hint in text:
             text, count = re.subn(expression, REDACTED, text)
             found += count
-    for hint, prover in _PROVED:
+    for hint, words, proof in _AFTER_WORDS:
         if hint in text:
-            text, count = _proved(prover, text)
+            text, count = _after_words(words, text, proof)
             found += count
     return text, found
 
 
 def locators(text: str, *, code: bool = False) -> tuple[str, int]:
     """Replace the credentials of URLs, ``https://user:password@host``; in ``code``, not the examples of them."""
-    if "://" not in text or "@" not in text:
+    if ":/" not in text or "@" not in text:
         return text, 0
     found = 0
 
@@ -47,7 +47,7 @@ def locators(text: str, *, code: bool = False) -> tuple[str, int]:
         elif is_placeholder(password) or (code and password.lower() in _EXAMPLES):
             return match[0]
         found += 1
-        return f"{match['scheme']}://{REDACTED}@"
+        return f"{match['scheme']}{match['slashes']}{REDACTED}@"
 
     return _USERINFO.sub(hide, text), found
 
@@ -79,9 +79,11 @@ def assignments(text: str, *, code: bool = False) -> tuple[str, int]:
         secret = level(name) if match["query"] is None else max(DOUBTFUL, level(name))
         if secret == OPEN:
             continue
-        if match["name"] and match["sep"] is None and (not match["flag"] or is_switch(name)):
-            position = match.end("name")
-            continue
+        if match["name"] and match["sep"] is None:
+            alone = match.end() == match.end("name")  # with nothing between it and what follows, it has no value
+            if alone or is_switch(name) or not (match["flag"] or match["listed"]):
+                position = match.end("name")
+                continue
         span = _value(text, match, secret, code)
         if span is None:
             continue
@@ -116,8 +118,12 @@ def _value(text: str, match: re.Match[str], secret: int, code: bool) -> tuple[in
         return None
     if secret < PASSWORD and _NUMBER.fullmatch(value):
         return None
+    if quoted is None and value[0] in "([{" and (len(value) == 1 or secret == DOUBTFUL):
+        return None  # an expression begins
     if match["query"] is not None:
         return (start, end) if len(value) >= 16 or match["query"][:2].lower() == "x-" else None
+    if match["listed"]:
+        return (start, end) if _plausible_in_list(text, match, secret, value, end, code) else None
     if code:
         plausible = _plausible_in_code(value, match, secret, quoted is not None)
     elif match["sep"] is None:
@@ -128,6 +134,16 @@ def _value(text: str, match: re.Match[str], secret: int, code: bool) -> tuple[in
     else:
         plausible = True
     return (start, end) if plausible else None
+
+
+def _plausible_in_list(text: str, match: re.Match[str], secret: int, value: str, end: int, code: bool) -> bool:
+    """Whether the item after a name is its value: of a flag in a list, ``['--token', '…']``, and in a pair of two."""
+    if value.startswith("-") or level(value) or (code and not _random(value)):
+        return False  # other spellings of an option, as a parser is told them
+    start = match.start()
+    return bool(match["flag"]) or (
+        secret >= SECRET and text[start - 2 : start - 1] == "(" and text[end + 1 : end + 2] == ")"
+    )
 
 
 def _plausible_in_code(value: str, match: re.Match[str], secret: int, quoted: bool) -> bool:
@@ -146,15 +162,17 @@ def _random(value: str) -> bool:
     return len(value) >= 6 and any(c.isdigit() for c in value) and not value.replace(".", "").isdigit()
 
 
-def _proved(expression: re.Pattern[str], text: str) -> tuple[str, int]:
-    """Replace the group ``value`` where it has the digits or the mix of cases that prose does not have."""
+def _after_words(expression: re.Pattern[str], text: str, proof: bool) -> tuple[str, int]:
+    """Replace the group ``value``; with ``proof``, where it has the digits or the mix of cases that prose has not."""
     found = 0
 
     def hide(match: re.Match[str]) -> str:
         nonlocal found
         value = match["value"]
         mixed = any(c.isupper() for c in value[1:]) and any(c.islower() for c in value)
-        if not (mixed or value.endswith("=") or any(c.isdigit() for c in value)):
+        if value == REDACTED or is_placeholder(value):
+            return match[0]
+        if proof and not (mixed or value.endswith("=") or any(c.isdigit() for c in value)):
             return match[0]
         found += 1
         start = match.start("value") - match.start()
@@ -164,7 +182,10 @@ def _proved(expression: re.Pattern[str], text: str) -> tuple[str, int]:
 
 
 # What every shape below has somewhere, and ordinary words, numbers and paths have not.
-_SOLID = re.compile(r"[A-Za-z0-9_-]{14}|==|[Bb]earer |[Bb]asic |machine |-BEGIN |ya29|eyJ|SG\.")
+_SOLID = re.compile(
+    r"[A-Za-z0-9_-]{14}|==|[Bb]earer |[Bb]asic |machine |-BEGIN |ya29|eyJ|SG\."
+    r"| key|assword |curl|sshpass|docker|mysql|uth"
+)
 _NOTHING = frozenset(
     [
         "none",
@@ -280,6 +301,7 @@ _NAMED = re.compile(
         |(?<![\w.-])(?P<flag>-{0,2})(?P<name>[A-Za-z_][\w.-]*+)
          (?:\\*+["']?\]?(?P<sep>\s*+(?::\s*+(?:str|bytes|(?:str\s*\|\s*)?None|Optional\[str\]|str\s*\|\s*None|SecretStr)\s*+=
             |=>|:=|={1,2}|:(?![:/]))\s*+)
+          |(?P<listed>["'],\s{0,2}(?=[bru]?["']))
           |[ \t]++(?![-=:]))?+)""",
     re.VERBOSE,
 )
@@ -296,13 +318,15 @@ _BARE = re.compile(
 _CODE_VALUE = re.compile(r"""(?P<value>[^\s"'`(){}\[\],;<>$#\\]++)(?=[ \t]*(?:[#\r\n]|\Z))""")
 _TO_LINE_END = re.compile(r"[^\r\n\"']++")
 _USERINFO = re.compile(
-    r"(?P<scheme>(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]*+)://"
-    r"(?!\[redacted\]@)(?P<user>[^\s/?#@:\"'<>]*+)(?::(?P<password>[^\s/\"'<>]*))?@"
+    # one slash where a path was made of it, but for a drive; a slash in a password, but not behind a port
+    r"(?P<scheme>(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]*+)(?P<slashes>://|(?<=[A-Za-z0-9+.-]{2}):/)"
+    r"(?!\[redacted\]@)(?P<user>[^\s/?#@:\"'<>]*+)"
+    r"(?::(?P<password>[^\s/\"'<>]*|(?!\d{1,5}/)[^\s\"'<>@]{1,200}))?@"
 )
 
 _PEM = (
     r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-    r"(?:[A-Za-z0-9+/=\s:,]|\\[nr]|-(?!----))*+(?:-----END [A-Z0-9 ]{0,40}-----)?"
+    r"(?:[A-Za-z0-9+/=\s:,]|\\++[nr]|-(?!----))*+(?:-----END [A-Z0-9 ]{0,40}-----)?"
 )
 _EDGE = r"(?<![A-Za-z0-9])"
 # Compiled when its hint is first seen: most runs see none.
@@ -351,12 +375,32 @@ _BY_HINT = (
     ("AGE-SECRET-KEY-", r"AGE-SECRET-KEY-1[0-9A-Z]{20,}"),
     (":AA", r"(?<![0-9A-Za-z])\d{8,10}:AA[A-Za-z0-9_-]{33}"),
 )
-_PROVED = [
-    (hint, re.compile(expression))
-    for hint, expression in (
-        ("earer ", r"\b[Bb]earer +(?P<value>[A-Za-z0-9._~+/-]{8,}+=*+)"),
-        ("asic ", r"\b[Bb]asic +(?P<value>[A-Za-z0-9+/]{8,}+=*+)"),
-        ("machine ", r"\bmachine +\S{1,200} +login +\S{1,200} +password +(?P<value>\S{1,400})"),
-        ("wandb.login", r"\bwandb\.login\([^)\n]{0,100}?[\"'](?P<value>[0-9a-f]{40})"),
+# Whether the value needs proof: what may follow these words in prose has no digits and no mix of cases.
+_AFTER_WORDS = [
+    (hint, re.compile(expression), proof)
+    for hint, expression, proof in (
+        ("earer ", r"\b[Bb]earer +(?P<value>[A-Za-z0-9._~+/-]{8,}+=*+)", True),
+        ("asic ", r"\b[Bb]asic +(?P<value>[A-Za-z0-9+/]{8,}+=*+)", True),
+        ("machine ", r"\bmachine\s+\S{1,200}\s+login\s+\S{1,200}\s+password\s+(?P<value>\S{1,400})", True),
+        ("wandb.login", r"\bwandb\.login\([^)\n]{0,100}?[\"'](?P<value>[0-9a-f]{40})", True),
+        (
+            " key",
+            r"\b(?i:api|access|secret) key(?: provided)?(?: is|:| ?=)? [\"']?(?P<value>[\w.~+/-]{8,200}+=*+)",
+            True,
+        ),
+        ("assword ", r"\b[Pp]assword (?:is |was )?(?P<value>(?<=is )[^\"'\s]{6,200}|[\"'][^\"'\s]{4,200}[\"'])", True),
+        (
+            "curl",
+            r"\bcurl\b[^\n]{0,120}?[\s\"'](?:-u|--(?:proxy-)?user)[\"',=\s]{0,4}(?P<value>[\w.@+-]{1,100}:[^\s\"']+)",
+            False,
+        ),
+        ("sshpass", r"\bsshpass[\"',\s]{1,4}-p[\"',\s]{0,4}(?P<value>[^\s\"']+)", False),
+        ("docker", r"\bdocker[\"',\s]{1,4}login\b[^\n]{0,120}?[\s\"']-p[\"',\s]{1,4}(?P<value>[^\s\"']+)", False),
+        ("mysql", r"\bmysql[^\n]{0,120}?[\s\"']-p(?P<value>[^\s\"',]{4,200})", True),
+        (
+            "uth",
+            r"\b(?:auth ?= ?|HTTP\w{5,6}Auth)\(\s?[\"'][^\"'\n]{0,100}[\"'], ?[\"'](?P<value>[^\"'\n]{1,200})",
+            False,
+        ),
     )
 ]

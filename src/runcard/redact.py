@@ -186,6 +186,8 @@ class Redactor:
                     awaited = PASSWORD
                 elif program.startswith("mysql") and argument.startswith("-p") and len(argument) > 2:
                     shown, count = "-p" + REDACTED, 1
+                elif program == "curl" and (told := _CURL_USER.fullmatch(argument)):
+                    shown, count = told[1] + REDACTED, 1
                 elif argument[:1] == "-" and "=" not in flag and flag.lower() not in self._keep and not is_switch(flag):
                     awaited = level(flag)
             clean.append(shown)
@@ -245,13 +247,16 @@ def _holds_text(value: Json, secrecy: int) -> bool:
 
 
 # What every secret in a text has: a separator, a flag, a scheme, or the characters of a token in one run.
-_WORTH_A_LOOK = re.compile(r"[=:]|-[A-Za-z]|[A-Za-z0-9_-]{14}|[Bb]earer |[Bb]asic |machine |eyJ|ya29|SG\.").search
+_WORTH_A_LOOK = re.compile(
+    r"[=:]|-[A-Za-z]|[A-Za-z0-9_-]{14}|\([\"']|[Bb]earer |[Bb]asic |machine |eyJ|ya29|SG\.| key|assword "
+).search
 _REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.:]{0,80}\}")
 _NAME = re.compile(r"[A-Za-z_][\w./-]{0,200}")
 _NUMERIC = re.compile(r"[+-]?\d[\d_]*+(?:\.[\d_]*+)?(?:[eE][+-]?\d+)?|(?i:true|false|none|null)")
 _KEPT = re.compile(
     r"""(?<![\w.-])(?P<name>[A-Za-z_][\w.-]*+)["']?\s{0,2}[=: ]\s{0,2}(?:"[^"\n]*+"?|'[^'\n]*+'?|[^\s,;&)}\]]++)"""
 )
+_CURL_USER = re.compile(r"(-u|--user=|--proxy-user=)[^:]{0,200}:.+", re.DOTALL)
 # Short flags that mean a password to a known program; anywhere else `-p` is a port, a partition or a path.
 _PROGRAM_FLAGS = {
     "sshpass": ("-p",),
@@ -259,6 +264,6 @@ _PROGRAM_FLAGS = {
     "mongo": ("-p",),
     "mongosh": ("-p",),
     "mongodump": ("-p",),
-    "curl": ("-u", "--user"),
+    "curl": ("-u", "--user", "--proxy-user"),
     "docker": ("-p",),
 }

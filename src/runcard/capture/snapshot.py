@@ -83,6 +83,9 @@ def _take(wanted: frozenset[str], code: Path | None, redactor: Redactor) -> Snap
         contained("capture the hardware", _add_hardware, environment)
     if "command" in wanted:
         contained("capture the command", _add_command, environment, redactor)
+    for name in ("python", "platform", "command", "process"):  # the name of a folder or a job: nothing is exempt
+        if name in environment:
+            environment[name] = redactor.tree(environment[name])[0]
     environment = {name: environment[name] for name in _ORDER if name in environment}
     encoded = orjson.dumps(environment)
     if environment:
@@ -105,7 +108,7 @@ def _add_git(environment: dict[str, Any], files: dict[str, bytes], code: Path | 
         edited = source.edited_since_import(home)
         if edited:
             state = {**state, "state": "edited", "edited": edited[:100], "incomplete": True}
-        environment["git"] = redactor.tree(state)[0]  # a branch's name, a path: nothing is exempt
+        environment["git"] = redactor.tree(state)[0]
         if patch:
             files["diff.patch"] = patch
     if cwd_root is not None and cwd_root != home:
