@@ -348,7 +348,35 @@ def test_gitpython_starts_git(repository, monkeypatch):
     repository.write("new.py")
     repository.capture()
     assert [command[-1] for command in started if "status" in command] == ["--untracked-files=all"]
-    assert len(started) == 4
+    assert len(started) == 5
+
+
+@pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
+def test_files_that_git_was_told_not_to_look_at(repository, tmp_path, flag):
+    """An edit hidden from `git status` is in the patch; the repository's own index stays as it was."""
+    repository.git("update-index", flag, "changed.py", "kept.py", "sub/deep.py")
+    repository.write("changed.py", b"edited\n")
+    (repository.root / "kept.py").chmod(0o755)
+    (repository.root / "sub/deep.py").unlink()
+    before = (repository.root / ".git/index").read_bytes()
+
+    snapshot = repository.capture()
+
+    assert (snapshot.state["state"], snapshot.state["dirty"], snapshot.state["incomplete"]) == ("dirty", True, False)
+    if flag == "--skip-worktree":  # what a sparse checkout leaves away is no change
+        (repository.root / "sub/deep.py").write_bytes(b"deep\n")
+    assert restored(repository, snapshot, tmp_path) == tree(repository.root)
+    assert (repository.root / ".git/index").read_bytes() == before
+
+
+def test_a_program_that_is_no_git(repository, tmp_path, monkeypatch, no_memory):
+    """A git that says nothing of the commit is not believed when it says that nothing has changed."""
+    folder = program(tmp_path, "echo hello")
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+    found = state_of(repository.root)
+
+    assert (found["state"], found["incomplete"], found["dirty"]) == ("damaged", True, None)
 
 
 def test_keyboard_interrupt_goes_through(repository, monkeypatch):

@@ -28,6 +28,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from runcard.capture.git_index import whole_index
 from runcard.capture.git_patch import Change, Limits, leave_out, make_patch, redacted_text
 from runcard.capture.git_program import Git, NoAnswer, shown, split_entry
 from runcard.capture.repository import common_dir_of, git_dir_of, has_reference, head_of, is_bare, repository_of
@@ -115,16 +116,17 @@ def _capture(root: Path, redactor: Redactor, found: dict[str, Any], limits: Limi
     found["remote"] = _remote(config, found["branch"], redactor)
     if git.not_run:
         found["not_run"] = [shown(name) for name in git.not_run]
-    changes = _status(git, found, limits)
-    if found["state"] == "no-commits" and has_reference(git_dir, common_dir):
-        raise NoAnswer("damaged", "the branch's reference is broken")
-    _submodules(git, root, found, limits)
-    found["dirty"] = bool(changes) or found["dirty"] is True
-    if found["state"] != "no-commits":
-        found["state"] = "dirty" if found["dirty"] else "clean"
-    if not changes:
-        return None
-    return make_patch(git, git_dir, config, changes, found, redactor, limits)
+    with whole_index(git, git_dir) as index:
+        changes = _status(git, found, limits)
+        if found["state"] == "no-commits" and has_reference(git_dir, common_dir):
+            raise NoAnswer("damaged", "the branch's reference is broken")
+        _submodules(git, root, found, limits)
+        found["dirty"] = bool(changes) or found["dirty"] is True
+        if found["state"] != "no-commits":
+            found["state"] = "dirty" if found["dirty"] else "clean"
+        if not changes:
+            return None
+        return make_patch(git, index, config, changes, found, redactor, limits)
 
 
 def _status(git: Git, found: dict[str, Any], limits: Limits) -> list[Change]:
@@ -148,6 +150,8 @@ def _status(git: Git, found: dict[str, Any], limits: Limits) -> list[Change]:
         out = git.run(*arguments, "--untracked-files=no")
         found["dirty"] = found["incomplete"] = True
         leave_out(found, b".", None, f"untracked files could not be listed within {limits.seconds:g} s")
+    if b"# branch.oid " not in out:
+        raise NoAnswer("damaged", "git status said nothing of the commit; is this git?")
     changes: list[Change] = []
     tokens = iter(out.split(b"\0"))
     for token in tokens:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import stat
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from runcard.capture.git_index import copy_index
 from runcard.capture.git_program import NoAnswer, shown
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ _EMPTY_TREE = {
 
 def make_patch(
     git: Git,
-    git_dir: Path,
+    index: Path,
     config: Iterable[tuple[str, bytes, bytes]],
     changes: list[Change],
     found: dict[str, Any],
@@ -77,11 +77,8 @@ def make_patch(
         if not chosen:
             return None
         with tempfile.TemporaryDirectory(prefix="runcard-git-", ignore_cleanup_errors=True) as folder:
-            index = Path(folder) / "index"
-            if (git_dir / "index").is_file():
-                # With its time: git trusts an entry less when the file is as new as the index.
-                shutil.copy2(git_dir / "index", index)
-            env = {"GIT_INDEX_FILE": str(index)}
+            copy = copy_index(index, Path(folder)) if index.is_file() else Path(folder) / "index"
+            env = {"GIT_INDEX_FILE": str(copy)}
             entries = b"".join(_index_entries(git.root, chosen, hex_digits))
             if entries:
                 git.run("update-index", "-z", "--add", "--replace", "--index-info", given=entries, env=env)
