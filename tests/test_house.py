@@ -20,7 +20,7 @@ LAYERS = [
     ["errors"],
     ["events", "record", "_folding", "_points", "_shapes"],
     ["redact", "_secret_names", "_secret_patch", "_secret_shapes", "values", "_values", "_paths", "_words", "_facts"],
-    ["journal", "_reading", "identity", "locks"],
+    ["journal", "_reading", "_shared", "identity", "locks"],
     # The parts of query are pure functions of records: the store filters with them, so they lie below it.
     ["query", "_compare", "_explain", "_operations", "_patches", "_ranking", "_replicates", "_selecting", "_where"],
     [

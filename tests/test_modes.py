@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runcard import configure, open_store, run
+from runcard import RuncardWarning, configure, open_store, run
 
 
 @pytest.fixture(params=[0o022, 0o077, 0o000], ids=oct)
@@ -30,21 +30,24 @@ def modes(root):
 def one_run(**options):
     """A run with every kind of file."""
     with run("files", config={"lr": 0.1}, capture=["console"], **options) as r:
+        print("printed")
         r.log(loss=1.0)
         r.artifact_path("deep/model.pt").write_bytes(b"w")
         r.log_artifact(__file__, "more/source.py")
+        r.log_artifact(Path(__file__).parent / "golden", "golden")
+        program = r.artifact_path("program")
+        program.write_bytes(b"#!/bin/sh\n")
+        program.chmod(0o755)
         r.keep("good")
     return r
 
 
 def test_private_by_default(store, umask):
-    """Folders are 0700 and our files 0600, whatever the umask; what the user writes is the user's."""
+    """Folders are 0700 and files 0600, whatever the umask and whoever wrote them; a program stays one."""
     one_run()
     store.note("latest", "later")
     for path, mode in modes(store.root).items():
-        if path.name == "model.pt":
-            continue  # written by the user's own code, in a folder that nobody else may enter
-        assert mode & 0o077 == 0, f"{path} {mode:o}"
+        assert mode == (0o700 if path.is_dir() or path.name == "program" else 0o600), f"{path} {mode:o}"
 
 
 @pytest.mark.parametrize("how", ["setting", "setgid"])
@@ -63,6 +66,29 @@ def test_shared_with_the_group(store, umask, how):
         wanted = 0o070 if path.is_dir() else 0o060
         assert mode & 0o070 == wanted, f"{path} {mode:o}"
         assert mode & 0o007 == 0, f"{path} {mode:o}"
+
+
+def test_all_that_a_shared_store_holds_is_the_groups(store, umask, monkeypatch):
+    """In a root that is the group's, all is: runs and their console, launches, deliveries, what was best."""
+    Path(store.root).mkdir()
+    os.chmod(store.root, 0o770)
+    configure(mode="group")
+
+    def refusing(_record):
+        raise OSError("not today")
+
+    with pytest.warns(RuncardWarning):
+        one_run(objective="loss", direction="minimize", sinks=["+sqlite:////nowhere/at/all.db", refusing])
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "here", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    one_run()
+
+    found = modes(store.root)
+    assert {".best", ".launches", ".pending"} <= {path.name for path in found}
+    for path, mode in found.items():
+        if path.name == ".gitignore" or path.parent.name == ".launches":
+            continue  # nothing to share: of one line, and of one launch
+        assert mode == (0o770 if path.is_dir() or path.name == "program" else 0o660), f"{path} {mode:o}"
 
 
 def test_runs_one_may_not_read_are_counted(store, monkeypatch):

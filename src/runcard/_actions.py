@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -71,7 +72,6 @@ def log_artifact(run: Run, path: Any, name: str | None, *, copy: bool, transient
         shutil.copytree(source, target, dirs_exist_ok=True, ignore=_left_out(run, target))
     else:
         shutil.copyfile(source, target)
-        os.chmod(target, run._life.place.mode)
     _record_tree(run, clean, target, transient)
 
 
@@ -198,12 +198,25 @@ def _folder(run: Run) -> Path:
 
 def _record_tree(run: Run, name: str, path: Path, transient: bool) -> None:
     """Record a file, or each file below a folder."""
+    _share(run, path)
     if not path.is_dir():
         _record(run, name, path, None, transient)
         return
     for found in sorted(path.rglob("*")):
+        _share(run, found)
         if found.is_file() and not found.is_symlink():
             _record(run, f"{name}/{found.relative_to(path).as_posix()}", found, None, transient)
+
+
+def _share(run: Run, path: Path) -> None:
+    """Give a file or folder the permissions of the run's own; a program stays one that can be started."""
+    if path.is_symlink():
+        return
+    now, wanted = path.stat().st_mode, run._life.place.mode
+    executable = wanted >> 2 & 0o110 if now & 0o100 else 0  # by whom it may be read
+    if now & 0o777 != wanted | executable:
+        with contextlib.suppress(OSError):  # another's file, or a file system without permissions
+            path.chmod(now & 0o7000 | wanted | executable)
 
 
 def _record(run: Run, name: str, path: Path, uri: str | None, transient: bool) -> None:

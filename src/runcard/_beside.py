@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from runcard._opening import Life
     from runcard._run import Run
-    from runcard.redact import Redactor
 
 
 def start_beside(run: Run, life: Life) -> None:
@@ -28,7 +27,7 @@ def start_beside(run: Run, life: Life) -> None:
         _export(run, life)
     _pulse.watch(run, wanted.signals)
     if "console" in wanted.capture and run.folder is not None:
-        life.console = contained("capture the console", _console, run.folder, life.redactor)
+        life.console = contained("capture the console", _console, run.folder, life)
     if "system" in wanted.capture:
         life.sampler = contained("sample the system", _sampler, run, wanted.system_interval)
     if "files" in wanted.capture:
@@ -45,10 +44,10 @@ def _export(run: Run, life: Life) -> None:
     os.environ["RUNCARD_PARENT"] = run.token()
 
 
-def _console(folder: Path, redactor: Redactor) -> Any:
+def _console(folder: Path, life: Life) -> Any:
     from runcard.capture.console import Console
 
-    return Console(folder / "output.log", redactor).start()
+    return Console(folder / "output.log", life.redactor, mode=life.place.mode).start()
 
 
 def _lineage(run: Run, life: Life) -> Any:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
+from runcard._shared import share
 from runcard.identity import this_process
 
 if TYPE_CHECKING:
@@ -136,12 +137,6 @@ def make_folder(root: Path) -> None:
             os.write(fd, f"\n# {os.urandom(16).hex()}\n".encode())
         finally:
             os.close(fd)
-
-
-def share(root: Path, path: Path, mode: int) -> None:
-    """Give a path its mode: the owner's alone, or the group's too where the store is the group's."""
-    shared = root.stat().st_mode & 0o2020
-    path.chmod(mode | (mode >> 3 if shared else 0))
 
 
 _APPENDING = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)

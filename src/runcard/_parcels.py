@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from runcard._shared import make_folder, share
 from runcard.identity import is_alive, is_run_id, this_process
 from runcard.journal import decode, writers
 from runcard.record import RunRecord, Status
@@ -83,7 +84,7 @@ class Parcel:
     def announce(self) -> None:
         """Note that there is something to deliver, before anything can go wrong. Raises `OSError`."""
         if self.note is not None:
-            self.note.parent.mkdir(mode=0o700, exist_ok=True)
+            make_folder(self.note.parent)
             self._save()
 
     def advance(self, sink: Any) -> bool:
@@ -135,6 +136,7 @@ class Parcel:
         partial = self.note.with_name(f".{self.note.name}.{os.getpid()}")
         try:
             partial.write_bytes(orjson.dumps(told))
+            share(self.note.parents[1], partial, 0o600)
             os.replace(partial, self.note)
         except OSError:
             pass  # a full disk: what was delivered is delivered once more, which changes nothing

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runcard import _current
+from runcard._shared import make_folder
 from runcard.identity import began, is_run_id, new_run_id
 from runcard.journal import Journal, last_events
 from runcard.record import Status
@@ -47,7 +48,7 @@ def shared_run(name: str, root: Path, mode: str, launch: Launch) -> tuple[str, P
     ordinal = _ordinals[os.getpid(), launch.key, name] = _ordinals.get((os.getpid(), launch.key, name), -1) + 1
     key = hashlib.sha256(f"{launch.key}|{name}|{ordinal}".encode("utf-8", "replace")).hexdigest()[:24]
     meeting = root / ".launches"
-    meeting.mkdir(mode=0o700, exist_ok=True)
+    make_folder(meeting)
     file = "journal.jsonl" if launch.rank == 0 else f"journal-rank{launch.rank}.jsonl"
     for generation in range(10_000):
         run_id = _meet(meeting / f"{key}-{generation}")

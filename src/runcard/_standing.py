@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from runcard._shared import make_folder, share
 from runcard.locks import locked
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def judge(
         records: Reads the store's records, when there is no file that knows.
     """
     path = _path(root, experiment)
-    path.parent.mkdir(mode=0o700, exist_ok=True)
+    make_folder(path.parent)
     with locked(path.with_suffix(".lock")):
         known = _read(path)
         key = f"{direction} {objective}"
@@ -137,4 +138,5 @@ def _write(path: Path, known: Mapping[str, list[Any]]) -> None:
     kept = {key: entry for key, entry in known.items() if entry[0] is None or abs(entry[0]) < 2**53}
     partial = path.with_suffix(f".{os.getpid()}")
     partial.write_bytes(orjson.dumps(kept))
+    share(path.parents[1], partial, 0o600)
     os.replace(partial, path)

@@ -29,8 +29,9 @@ from zlib import crc32
 
 import orjson
 
-from runcard._changelog import FOLDER, Changes, changes_since, make_folder, note, noted, share
+from runcard._changelog import FOLDER, Changes, changes_since, make_folder, note, noted
 from runcard._columns import DamagedError, Read, Table, encode
+from runcard._shared import share
 from runcard.errors import StoreError
 from runcard.identity import is_run_id
 from runcard.record import RunRecord, Status

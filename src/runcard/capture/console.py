@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from runcard.capture.probe import probe
 from runcard.errors import contained
+from runcard.journal import open_to_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,15 +41,17 @@ class Console:
         path: The log; lines are appended.
         redactor: Takes secrets out of each line.
         limit: The most bytes to write.
+        mode: The log's permissions.
     """
 
-    def __init__(self, path: Path, redactor: Redactor, *, limit: int = _MOST) -> None:
+    def __init__(self, path: Path, redactor: Redactor, *, limit: int = _MOST, mode: int = 0o600) -> None:
         self.path = path
         self.bytes = 0
         self.redacted = 0
         self.cut = False
         self._redactor = redactor
         self._limit = limit
+        self._mode = mode
         self._descriptor: int | None = None
         self._tees: list[_Tee] = []
         self._waiting: deque[tuple[_Name, str]] = deque()
@@ -94,7 +97,9 @@ class Console:
 
     def _open(self) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-        self._descriptor = os.open(self.path, flags, 0o600)
+        self._descriptor = os.open(self.path, flags, self._mode)
+        if self._mode != 0o600:
+            open_to_group(self._descriptor, self._mode)
         self.bytes = os.fstat(self._descriptor).st_size
         self._begin()
 
