@@ -706,6 +706,15 @@ def test_a_missing_input_never_stops_the_run(store, tmp_path):
     assert only(store).metrics == {"x": 1.0}
 
 
+def test_an_input_that_cannot_be_read_says_why(store):
+    """The reason stands in the record, given before the run or in it, and no line counts as damaged."""
+    with run("inputs", inputs=["a\0b"]) as r:
+        r.log_input("c\0d")
+    record = only(store)
+    assert [entry.error for entry in record.inputs] == ["ValueError"] * 2
+    assert record.losses == {}
+
+
 def test_tags_notes_and_decisions(store):
     """All judgements stay in `decisions`, the last one stands; tags are a set in order; notes add up."""
     with run("judged", tags=["a"], notes="first") as r:

@@ -12,11 +12,12 @@ NUMBER = (int, float)
 
 def misshapen(event: Event) -> list[str]:
     """The names of fields that are not what a field of that name is."""
+    shapes = _OF_INPUTS if event.get("kind") == "input" else _SHAPES
     return [
         name
         for name, value in event.items()
         if value is not None
-        and not (isinstance(value, _SHAPES.get(name, object)) and (type(value) is not int or is_plain(value)))
+        and not (isinstance(value, shapes.get(name, object)) and (type(value) is not int or is_plain(value)))
     ]
 
 
@@ -36,3 +37,4 @@ _SHAPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("path", "uri", "sha256", "status"), str),
     **dict.fromkeys(("bytes", "rank"), int),
 }
+_OF_INPUTS = {**_SHAPES, "error": str}  # why a file could not be read: one word, where a run's end has a tree
