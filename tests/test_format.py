@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import re
 from pathlib import Path
 
 import jsonschema
+import psutil
 import pytest
 
 from runcard import artifact_path, discard, log, log_config, log_input, note, run, tag, tracked
+from runcard.capture import host, seeds, system
 from runcard.events import __doc__ as events_doc
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -49,6 +52,11 @@ def runs(store, tmp_path):
             raise ExceptionGroup("several", [ValueError("one"), TypeError("two")])
         raise how
 
+    @tracked
+    def main(config):
+        return "Bearer aBcDeFgHiJ0123456789"
+
+    main(argparse.Namespace(lr=0.1))
     with pytest.warns(match="no number"):
         train(data, {"list": [1, {"$x": 1j}], "deep": [[[[[[[[[1]]]]]]]]]})
     for how in ("group", ValueError("pruned"), SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()):
@@ -67,7 +75,7 @@ def runs(store, tmp_path):
 def test_every_record_is_as_the_schema_says(runs):
     """Records of every kind of end hold to record.schema.json, and `record.json` is what `to_dict` gives."""
     schema = _schema("record")
-    assert len(runs) == 8
+    assert len(runs) == 9
     for record in runs:
         data = json.loads((Path(record.folder) / "record.json").read_text("utf-8"))
         assert [f"{list(error.path)} {error.message}" for error in schema.iter_errors(data)] == []
@@ -87,6 +95,16 @@ def test_no_field_of_a_record_is_left_undescribed(runs):
     assert set(schema["properties"]) <= words
     for part in schema["$defs"].values():
         assert set(part.get("properties", ())) <= words
+
+
+def test_identifiers_samples_and_generators_are_described():
+    """What launchers say of a process, what is sampled, and what is noted of seeds is named in format.md."""
+    identifiers = {key for names in (*host._LAUNCHERS.values(), *host._MPI.values()) for key in names}
+    samples = set(system.sample(psutil.Process()))
+    told = {"seed": seeds.seed_all(3), **seeds.state()}
+    noted = {key for each in told.values() if isinstance(each, dict) for key in each} | set(told)
+    words = set(re.findall(r"[\w/]+", FORMAT))
+    assert identifiers | samples | {key for key in noted if not key.isupper()} <= words
 
 
 def test_every_event_is_as_the_schema_says(runs):
