@@ -86,9 +86,9 @@ def function_of(run: Run, redactor: Redactor) -> Any:
 def config_of(run: Run, redactor: Redactor) -> dict[str, Any]:
     """The config as it is recorded: plain, without what `ignore` names, without secrets, with types and hash."""
     given, ignored = run._given_config, run._options.ignore
-    if run._parameter is not None:
-        if run._parameter in ignored:
-            given = run._parameter = None  # the sole parameter, whose value is the config, is to be left out
+    if run._parameter in ignored:
+        given = run._parameter = None  # the sole parameter, whose value is the config, is to be left out
+    elif run._parameter is not None:
         ignored = tuple(path.removeprefix(f"{run._parameter}.") for path in ignored)
     if given is None:
         return {"config": {}, "config_types": {}, "config_hash": config_hash({})}
