@@ -11,7 +11,7 @@ import shutil
 import pytest
 from command_line import call, read
 
-from runcard import _words, run
+from runcard import _words, current_run, run
 from runcard.cli import options
 from runcard.record import RunRecord
 
@@ -96,6 +96,17 @@ def test_ls_sorts(trainings):
     """--sort puts the least first, a minus the greatest."""
     losses = [each["metrics"].get("loss") for each in read("ls", "--sort", "-metrics.loss", "-n", "2")]
     assert losses == [2.2, 2.1]
+
+
+def test_ls_shows_the_metrics_that_most_runs_have(store):
+    """How many runs have a metric decides whether it is a column, not how large its values are."""
+    with run("wide"):
+        for name in range(20):
+            current_run().log({f"large/{name}": 1e9})
+    for _ in range(3):
+        with run("usual"):
+            current_run().log(loss=-1.0, accuracy=float("nan"))
+    assert call("ls").stdout.splitlines()[0].split()[5:7] == ["loss", "accuracy"]
 
 
 def test_an_expression_that_is_wrong_is_an_error_that_points(trainings):

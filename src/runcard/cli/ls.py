@@ -66,7 +66,7 @@ def run_table(runs: Sequence[RunRecord], metrics: Sequence[str], width: int | No
     """A row a run."""
     now = time.time()
     judged = any(record.decision or record.is_best for record in runs)
-    headings = [Column("run"), Column("name", least=8), Column("status", least=12), Column("started", right=True)]
+    headings = [Column("run"), Column("name", least=10), Column("status", least=16), Column("started", right=True)]
     headings.append(Column("took", right=True))
     if judged:
         headings.append(Column("verdict", least=7))
@@ -85,7 +85,7 @@ def main_metrics(runs: Sequence[RunRecord]) -> list[str]:
     """The metrics to show: what runs are judged by first, then those that most runs have."""
     counts: Counter[str] = Counter()
     for record in runs:
-        counts.update(record.metrics)
+        counts.update(list(record.metrics))  # their names: of a mapping a Counter would add up the values
         if record.objective in record.metrics:
             counts[str(record.objective)] += 2 * len(runs)
     return [name for name, _ in counts.most_common(_METRICS)]
