@@ -10,9 +10,12 @@ import shutil
 
 import pytest
 from command_line import call, read
+from records import record
 
 from runcard import _words, current_run, run
-from runcard.cli import options
+from runcard.cli import options, screen
+from runcard.cli.diff import _lines as diff_lines
+from runcard.query import compare
 from runcard.record import RunRecord
 
 
@@ -300,6 +303,27 @@ def test_diff_prints_what_differs(trainings):
     assert not any(line and line[0] == "train/loss" for line in words)
     everything = call("diff", "--all", oldest.run_id, newest.run_id).stdout.splitlines()
     assert ["train/loss", "1", "1", "0"] in [line.split() for line in everything]
+
+
+def test_diff_shows_where_long_values_part(store):
+    """Two long values that begin alike are shown from where they part: elided at the end they would look the same."""
+    ids = []
+    for version in ("v1", "v2"):
+        with run("fit", config={"data": f"/mnt/share/{'deep/' * 20}{version}"}) as current:
+            ids.append(current.run_id)
+    row = next(line.split() for line in call("diff", *ids, columns=80).stdout.splitlines() if "data" in line)
+    assert row == ["data", "…deep/v1", "→", "…deep/v2"]
+
+
+def test_diff_tells_a_command_once():
+    """Of a command that differs its line is shown, and with --all the parts of it too."""
+    commands = [
+        {"line": f"python train.py --lr {n}", "argv": ["--lr", str(n)], "orig_argv": ["-c", str(n)]} for n in range(2)
+    ]
+    found = compare(*(record(n, environment={"command": command}) for n, command in enumerate(commands)))
+    for everything, count in ((False, 1), (True, 3)):
+        lines = [screen.painted(line) for line in diff_lines(found, 80, everything=everything)]
+        assert len([line for line in lines if line.startswith("  command.")]) == count
 
 
 def test_diff_of_a_missing_metric_says_absent(trainings):

@@ -238,6 +238,16 @@ def test_packages_environment_inputs_and_duration():
     assert result.a is one
 
 
+def test_the_room_that_a_disk_had_is_no_difference():
+    """What is measured anew each time would tell any two runs apart; the disk's size stays."""
+    runs = [
+        RunRecord(run_id=run_id, environment=as_fields({"hardware": {"disk": {"total_bytes": total, "free_bytes": n}}}))
+        for n, (run_id, total) in enumerate(zip(IDS, (9, 9, 8), strict=True))
+    ]
+    assert compare(runs[0], runs[1]).environment == []
+    assert [change.path for change in compare(runs[0], runs[2]).environment] == ["hardware.disk.total_bytes"]
+
+
 def test_more_than_two_are_each_compared_with_the_first():
     """`compare(a, b, c)` is the comparisons of a with b and of a with c."""
     runs = [RunRecord(run_id=run_id, metrics=Fields(loss=n)) for n, run_id in enumerate(IDS)]

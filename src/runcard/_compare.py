@@ -100,7 +100,7 @@ class Comparison:
         metrics: Every metric of either run → its two values and their difference.
         code: See `CodeChange`.
         packages: Packages by name, with their versions.
-        environment: Python, platform, hardware, variables and command, by dotted path.
+        environment: Python, platform, hardware, variables, command and host, by dotted path.
         inputs: Files the runs read: ``old`` and ``new`` are content hashes (paths for a moved one).
         duration: Seconds.
     """
@@ -271,6 +271,11 @@ def _packages(old: Any, new: Any) -> list[Change]:
 
 def _surroundings(record: RunRecord) -> dict[str, Any]:
     kept = {name: record.environment[name] for name in _SURROUNDINGS if record.environment.get(name)}
+    hardware = kept.get("hardware")
+    if isinstance(hardware, Mapping) and isinstance(hardware.get("disk"), Mapping):
+        # What was free is measured anew each time: it would tell any two runs apart.
+        disk = {name: value for name, value in hardware["disk"].items() if name != "free_bytes"}
+        kept["hardware"] = {**hardware, "disk": disk}
     return {**kept, "host": record.host} if record.host else kept
 
 

@@ -85,7 +85,8 @@ def _lines(found: Comparison, width: int | None, *, everything: bool) -> Iterato
             yield from screen.table([Column("", least=12), Column("", least=8)], same, width)
     yield from _metrics(found, width, everything=everything)
     yield from _code(found, width, everything=everything)
-    for title, changes in (("packages", found.packages), ("environment", found.environment)):
+    surroundings = found.environment if everything else list(_surroundings(found))
+    for title, changes in (("packages", found.packages), ("environment", surroundings)):
         yield from _section(title, changes, width)
         count += len(changes)
     if not count and found.code.same is not False and not any(each.differs for each in found.metrics.values()):
@@ -114,12 +115,29 @@ def _section(title: str, changes: Sequence[Change], width: int | None) -> Iterat
     yield from screen.table([Column("", least=14), Column("", least=10), Column(""), Column("", least=10)], rows, width)
 
 
+def _surroundings(found: Comparison) -> Iterator[Change]:
+    """What differs around the code; of the command its line, which holds the rest of it."""
+    told = any(change.path == "command.line" for change in found.environment)
+    for change in found.environment:
+        if not (told and change.path.startswith("command.")) or change.path in ("command.line", "command.cwd"):
+            yield change
+
+
 def _sides(change: Change) -> tuple[str, str]:
-    old = "(absent)" if change.kind == "added" else elide(_value(change.old), 60)
-    new = "(absent)" if change.kind == "removed" else elide(_value(change.new), 60)
+    old, new = _parted(_value(change.old), _value(change.new))
+    old = "(absent)" if change.kind == "added" else elide(old, 60)
+    new = "(absent)" if change.kind == "removed" else elide(new, 60)
     if change.kind == "type":
         return f"{old} ({change.old_type})", f"{new} ({change.new_type})"
     return old, f"{new} (moved)" if change.kind == "moved" else new
+
+
+def _parted(old: str, new: str) -> tuple[str, str]:
+    """Two long texts that begin alike, from shortly before they part: what is elided at its end would look the same."""
+    alike = next((place for place, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    if alike < 16 or max(len(old), len(new)) < 24:
+        return old, new
+    return f"…{old[alike - 6 :]}", f"…{new[alike - 6 :]}"
 
 
 def _value(value: Any) -> str:
