@@ -73,6 +73,11 @@ def test_select_by_all_conditions():
         {"sort": "-"},
         {"sort": "metrics["},
         {"sort": "config]x"},
+        {"sort": "metrics."},
+        {"sort": "status.value"},
+        {"sort": 5},
+        {"status": 5},
+        {"where": 5},
         {"where": "config.lr <"},
     ],
 )
@@ -97,6 +102,7 @@ def test_sort_is_stable_and_takes_several_keys():
     assert numbers(sort_records(runs, "config.model")) == [1, 3, 0, 2, 4]
     assert numbers(sort_records(runs, "-config.model")) == [0, 2, 4, 1, 3]
     assert numbers(sort_records(runs, 'config.model,-config["a,b"]')) == [3, 1, 4, 2, 0]
+    assert numbers(sort_records(runs, "config.model,-config['a,b']")) == [3, 1, 4, 2, 0]
     assert numbers(sort_records(runs, ["config.model", "-started_at"])) == [3, 1, 4, 2, 0]
 
 
@@ -112,6 +118,7 @@ def test_sort_keys_take_paths_and_plain_metric_names():
     run = made(1, {"optimizer": {"lr": 0.1}, "a.b": 2}, {"val/loss": 0.5, "x.y": 3})
     assert sort_key("-metrics.val/loss").read(run) == 0.5
     assert sort_key('metrics["val/loss"]').read(run) == 0.5
+    assert sort_key("metrics['val/loss']").read(run) == 0.5
     assert sort_key("metrics.x.y").read(run) == 3
     assert sort_key("config.optimizer.lr").read(run) == 0.1
     assert sort_key("config.a.b").read(run) == 2

@@ -68,7 +68,7 @@ def parts(path: str) -> tuple[str | int, ...] | None:
         if match["index"] is not None:
             steps.append(int(match["index"][:18]))
         elif match["quoted"] is not None:
-            steps.append(_ESCAPED.sub(r"\1", match["quoted"]))
+            steps.append(_ESCAPED.sub(r"\1", match["quoted"][1:-1]))
         elif at and match["dot"] is None:
             return None  # two names with nothing between them
         else:
@@ -112,6 +112,9 @@ def bad_path(path: str) -> QueryError:
 _PLAIN = frozenset((str, int, float, bool, type(None), list))  # asking for an abstract class costs ten times as much
 _PATH_MARK = re.compile(r"[.\[]")
 _STEP = re.compile(
-    r"""\[(?P<index>-?\d+)\] | \[(?:"(?P<quoted>(?:[^"\\]|\\.)*)")\] | (?P<dot>\.)?(?P<name>[^.\[\]"]+)""", re.VERBOSE
+    r"""\[(?P<index>-?\d+)\]
+      | \[(?P<quoted>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')\]
+      | (?P<dot>\.)?(?P<name>[^.\[\]"]+)""",
+    re.VERBOSE,
 )
 _ESCAPED = re.compile(r"\\(.)")

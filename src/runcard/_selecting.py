@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import operator
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from runcard._paths import MISSING, bad_path, look_up, parts
-from runcard._where import NAMES, unknown_name
+from runcard._where import NAMES, WITHOUT_FIELDS, unknown_name
 from runcard._where import where as compile_where
 from runcard.errors import QueryError
 from runcard.record import RunRecord, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
 
 T = TypeVar("T")
@@ -95,14 +96,18 @@ def sort_key(text: str) -> SortKey:
     if not rest:
         return SortKey(key, descending, field, operator.attrgetter(field))
     steps = parts(field + rest)
-    if rest[0] not in ".[" or (steps is None and rest[0] != "."):
+    if rest == "." or rest[0] not in ".[" or (steps is None and rest[0] != "."):
         raise bad_path(path)
+    if field in WITHOUT_FIELDS and rest[0] == ".":
+        raise QueryError(f"sort key {text!r}: {field} has no fields, only a value")
     name = rest[1:] if steps is None else steps[1] if len(steps) == 2 and isinstance(steps[1], str) else None
     return SortKey(key, descending, field, _reader(field, rest, None if steps is None else steps[1:]), name)
 
 
 def parse_sort(sort: str | Collection[str] | Sequence[SortKey]) -> list[SortKey]:
     """The keys of a comma-separated text, or of several; keys that are parsed already stay."""
+    if not isinstance(sort, Iterable):
+        raise QueryError(f"sort is a path such as -metrics.accuracy, or several, not {sort!r}")
     keys: list[SortKey] = []
     for given in [sort] if isinstance(sort, str) else sort:
         if isinstance(given, SortKey):
@@ -132,7 +137,7 @@ def newest_first(records: Iterable[RunRecord]) -> list[RunRecord]:
 
 def predicate(where: str | Callable[[RunRecord], bool] | None) -> Callable[[RunRecord], bool] | None:
     """The test that ``where=`` stands for; None when everything passes."""
-    return compile_where(where) if isinstance(where, str) else where
+    return where if where is None or callable(where) else compile_where(where)
 
 
 def check_limit(limit: int | None) -> int | None:
@@ -146,6 +151,8 @@ def parse_status(status: str | Collection[str] | None) -> frozenset[str] | None:
     """The statuses asked for; None for all."""
     if status is None:
         return None
+    if not isinstance(status, Iterable):
+        raise QueryError(f"status is one of {', '.join(Status)}, or several of them, not {status!r}")
     asked = frozenset(each.strip() for each in (status.split(",") if isinstance(status, str) else status))
     unknown = asked - set(Status)
     if unknown:
@@ -199,5 +206,5 @@ def arranged(values: Iterable[Any], items: Iterable[T], *, descending: bool) -> 
     return [item for group in groups for _, item in group]
 
 
-_COMMA = re.compile(r""",(?=(?:[^"]*"[^"]*")*[^"]*$)""")  # outside of quotes
+_COMMA = re.compile(r""",(?=(?:[^"']|"[^"]*"|'[^']*')*$)""")  # outside of quotes
 _NEVER = datetime.min.replace(tzinfo=UTC)

@@ -40,6 +40,13 @@ from runcard.record import RunRecord, Status
 
 NAMES = (*(each.name for each in fields(RunRecord) if each.name not in ("folder", "metric_history")), "short_id")
 """The record's fields that an expression and a sort key may name."""
+WITHOUT_FIELDS = frozenset(
+    each.name
+    for each in fields(RunRecord)
+    if each.type
+    in ("str", "int", "Status", "list[str]", *(f"{one} | None" for one in ("str", "int", "float", "bool", "datetime")))
+) | {"short_id"}
+"""Those that are a value, or a list of values: a dot after them leads nowhere."""
 
 Part = Callable[[RunRecord], Any]
 
@@ -80,6 +87,7 @@ def where(expression: str) -> Where:
 
 
 _CONSTANTS = {"inf": math.inf, "nan": math.nan}
+_NUMBERS = frozenset((*_CONSTANTS, "duration_s", "exit_code", "process_rank", "schema_version"))
 _LONGEST = 10_000  # characters
 _DEEPEST = 60  # levels, each one Python frame when it runs
 
@@ -102,7 +110,7 @@ class _Compiler:
                 warnings.simplefilter("ignore")  # Python's advice on literals is not for here
                 return ast.parse(self.text, mode="eval").body
         except SyntaxError as error:
-            place = max(0, (error.offset or 1) - 1)
+            place = error.offset - 1 if error.offset else len(self.text)  # no offset: it ends too soon
             hint = "; compare with ==" if self.text[place : place + 1] == "=" else ""
             raise self._error(place, f"not Python's expression syntax: {error.msg}{hint}") from None
         except (ValueError, MemoryError, RecursionError) as error:
@@ -128,6 +136,7 @@ class _Compiler:
             case ast.Name(name):
                 return self._name(node, name)
             case ast.Attribute(base, name):
+                self._check_inside(node, base, name)
                 inner = self._part(base, depth + 1)
                 return lambda record: inside(inner(record), name)
             case ast.Subscript(base, key):
@@ -156,6 +165,15 @@ class _Compiler:
                 return self._call(node, depth)
             case _:
                 raise self._refuse(node, f"{_called(node)} is not part of the language; {_ACCEPTED}")
+
+    def _check_inside(self, node: ast.expr, base: ast.expr, name: str) -> None:
+        """What can only be missing is refused at once: of each run, it would be silently false."""
+        if name.startswith("__"):
+            raise self._refuse(node, f"{name} is no field; a setting of that name goes into brackets: [{name!r}]")
+        if isinstance(base, ast.Name) and base.id in WITHOUT_FIELDS:
+            raise self._refuse(node, f"{base.id} has no fields, only a value: it is compared as it is")
+        if not isinstance(base, (ast.Name, ast.Attribute, ast.Subscript)):
+            raise self._refuse(node, f".{name} follows a field of the record and nothing else")
 
     def _name(self, node: ast.expr, name: str) -> Part:
         if name in _CONSTANTS:
@@ -213,6 +231,11 @@ class _Compiler:
         if calculate is None:
             word = {ast.BitAnd: "; write `and`", ast.BitOr: "; write `or`"}.get(type(sign), "")
             raise self._refuse(node, f"this operator is not part of the language{word}")
+        match left, sign, right:
+            case ast.Attribute(ast.Name("metrics"), head), ast.Div(), ast.Name(tail) if tail not in _NUMBERS:
+                raise self._refuse(
+                    left, f'the name of a metric with a slash goes into brackets: metrics["{head}/{tail}"]'
+                )
         first, second = self._part(left, depth + 1), self._part(right, depth + 1)
         return lambda record: calculated(calculate, first(record), second(record))
 
@@ -248,9 +271,10 @@ def unknown_name(name: str) -> str:
     if name.lower() in ("true", "false", "none", "null"):
         return f"no field {name!r}; Python writes {'None' if name.lower() == 'null' else name.capitalize()}"
     hint = _near(name, NAMES)
-    if not hint:
-        hint = f'; a setting is config.{name}, a metric metrics.{name}, one with a slash metrics["train/{name}"]'
-    return f"no field {name!r}{hint}; there are: {', '.join(NAMES)}"
+    if hint:
+        return f"no field {name!r}{hint}"
+    hint = f'a setting is config.{name}, a metric metrics.{name}, one with a slash metrics["train/{name}"]'
+    return f"no field {name!r}; {hint}; there are: {', '.join(NAMES)}"
 
 
 def _near(name: str, names: Any) -> str:
