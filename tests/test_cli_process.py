@@ -146,6 +146,8 @@ def test_every_command_has_help_with_an_example(command):
     assert result.exit_code == 0
     assert f"\n    runcard {command}" in result.stdout
     assert command in call("--help").stdout
+    assert "--store URL" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
 
 
 def test_no_command_is_the_help():

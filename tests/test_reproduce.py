@@ -318,6 +318,10 @@ def test_the_commands(shared, tmp_path):
     assert (tmp_path / "to" / "train.py").read_bytes() == TRAIN
     shared.runcard("restore", "latest", "--to", str(tmp_path / "to"), code=2)
     assert shared.runcard("code", "latest").stdout == ""
+    assert json.loads(shared.runcard("code", "latest", "--json").stdout) == {
+        "run_id": shared.latest().run_id,
+        "diff": "",
+    }
     plan = json.loads(shared.runcard("rerun", "latest", "--plan", "--json").stdout)
     assert plan["how"] == "function"
     assert subprocess.run(["git", "-C", shared.root, "status", "--porcelain"], capture_output=True).stdout == b""

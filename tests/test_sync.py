@@ -140,6 +140,14 @@ def test_sync_delivers_elsewhere(tmp_path, store, left_behind):
     assert len(open_store(url).runs()) == 3
 
 
+def test_sync_looks_where_store_says(tmp_path, store, left_behind):
+    """--store names another folder in which runs wait; beside FROM and TO it would have no meaning, and is refused."""
+    assert call("sync", "--store", tmp_path / "elsewhere").stdout == "0 runs delivered\n"
+    configure(directory=tmp_path / "elsewhere")
+    assert "3 runs could not be brought over" in call("--store", store.root, "sync").stderr
+    assert call("sync", store.root, tmp_path / "copy", "--store", store.root).exit_code == 2
+
+
 def test_sync_without_the_sink_says_which(store, left_behind):
     """What waits for a sink that is not configured stays, and the message names both."""
     configure(sinks=["file:"])
@@ -161,6 +169,8 @@ def test_doctor_tells_a_sink_that_works_from_one_that_does_not(tmp_path, store, 
         (True, "can be reached and written", 0)
     ]
     assert open_store(database).runs() == []
+    for words in (["doctor", "--store", store.root], ["--store", store.root, "doctor"]):
+        assert call(*words).stdout == f"ok  file:{store.root}: can be written\n"
 
 
 @pytest.mark.parametrize(

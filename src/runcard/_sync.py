@@ -53,11 +53,12 @@ class Synced(NamedTuple):
     problems: list[str]
 
 
-def deliver_pending(to: str | None = None, *, progress: Progress = iter) -> Synced:
+def deliver_pending(to: str | None = None, store: Path | None = None, *, progress: Progress = iter) -> Synced:
     """Deliver what earlier runs left behind, in the store and in the spool.
 
     Args:
         to: Where to; None means each to the sink it was meant for, when that is among the setting `sinks`.
+        store: The folder of runs to look in, instead of those of the settings.
         progress: Is given all that there is to do, and gives it back one by one.
 
     Raises:
@@ -74,7 +75,7 @@ def deliver_pending(to: str | None = None, *, progress: Progress = iter) -> Sync
         raise StoreError(f"{registry.name_of(to)} is no sink that runs are delivered to; `runcard sync FROM TO` copies")
     done = running = 0
     problems: list[str] = []
-    for note in progress([note for root in places() for note in notes(root)]):
+    for note in progress([note for root in (places() if store is None else [store]) for note in notes(root)]):
         told = read_note(note)
         if told is None:
             continue

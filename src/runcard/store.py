@@ -48,7 +48,7 @@ def open_store(url: str | os.PathLike[str] | None = None) -> Store:
     if url is None:
         return Store(FilesSource(settings.store_root(settings.current())))
     text = os.fspath(url)
-    if isinstance(url, str) and _is_url(text):
+    if isinstance(url, str) and is_url(text):
         source = registry.resolve(text)
         if not callable(getattr(source, "run_ids", None)):
             raise SettingError(f"{registry.name_of(text)} cannot be read back; open a folder or a database")
@@ -56,7 +56,8 @@ def open_store(url: str | os.PathLike[str] | None = None) -> Store:
     return Store(FilesSource(Path(os.path.abspath(os.path.expanduser(text)))))
 
 
-def _is_url(text: str) -> bool:
+def is_url(text: str) -> bool:
+    """Whether a text is a URL, and no folder."""
     scheme, colon, _ = text.partition(":")
     return bool(colon) and len(scheme) > 1 and os.sep not in scheme  # C:\ is a drive
 

@@ -58,11 +58,12 @@ Examples:
 
 \b
 A run is addressed by its id, the beginning of the id or of its last eight
-characters, a name that only one run has, `latest`, a run's folder, or a zip of one.
+characters, a name that only one run has, `latest`, a run's folder, or a zip
+of one.
 
 \b
-Completion: eval "$(runcard --completion bash)" in ~/.bashrc, or zsh; for fish:
-runcard --completion fish > ~/.config/fish/completions/runcard.fish
+Completion: eval "$(runcard --completion bash)" in ~/.bashrc, or zsh; for
+fish: runcard --completion fish > ~/.config/fish/completions/runcard.fish
 
 \b
 Exit codes: 0 done, 1 nothing found, 2 wrong usage or an error."""

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     "import",
     epilog="""\b
 Examples:
-  runcard import mlruns                           MLflow's folder
-  runcard import mlflow.db                        MLflow's SQLite file
-  runcard import mlflow:http://localhost:5000     an MLflow server
-  runcard import wandb                            W&B's folder, offline runs too
-  runcard import tensorboard runs/                TensorBoard's event files
-  runcard import mlruns --dry-run                 what would come
+  runcard import mlruns                          MLflow's folder
+  runcard import mlflow.db                       MLflow's SQLite file
+  runcard import mlflow:http://localhost:5000    an MLflow server
+  runcard import wandb                           W&B's, offline runs too
+  runcard import tensorboard runs/               TensorBoard's event files
+  runcard import mlruns --dry-run                what would come
 
 \b
 A second import makes nothing twice. What cannot be carried over is counted at

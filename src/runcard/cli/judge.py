@@ -76,7 +76,7 @@ def rename_command(ctx: click.Context, ref: str, name: str) -> None:
 
 
 @click.command(
-    "amend", epilog='\b\nExample:\n  runcard amend 7k3f --metric val_loss=0.34 --reason "measured on the wrong split"'
+    "amend", epilog='\b\nExample:\n  runcard amend 7k3f --metric val_loss=0.34 --reason "it was the wrong split"'
 )
 @_ref
 @click.option("--metric", "metrics", multiple=True, required=True, metavar="NAME=VALUE", help="May be repeated.")

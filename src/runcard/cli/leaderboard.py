@@ -30,8 +30,8 @@ Examples:
   runcard leaderboard --rebuild
 
 \b
-Runs are ranked within their experiment by its objective, the newest run's word
-counting; experiments without one are listed by time.""",
+Runs are ranked within their experiment by its objective, the newest run's
+word counting; experiments without one are listed by time.""",
 )
 @click.option("--rebuild", is_flag=True, help="Write leaderboard.csv anew from the runs' folders; print its path.")
 @click.option(

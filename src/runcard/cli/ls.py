@@ -34,9 +34,9 @@ Examples:
   runcard ls --status crashed --json
 
 \b
-Times are ages; --json has them in full. A run that goes on is shown with its
-last step and how long ago that was. The table ends after 1,000 runs, unless -n
-asks for more.""",
+Times are ages; --json has them in full. A run that goes on is shown with
+its last step and how long ago that was. The table ends after 1,000 runs,
+unless -n asks for more.""",
 )
 @filters
 @click.option("--metric", "-m", "metrics", multiple=True, metavar="NAME", help="A metric to show; may be repeated.")

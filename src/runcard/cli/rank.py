@@ -45,8 +45,8 @@ Examples:
   runcard rank accuracy -d maximize --group-by-seed
 
 \b
-NaN and missing values go last. Shown beside the metric are the settings in which
-the runs differ. Exit codes: 0, and 1 when no run has the metric.""",
+NaN and missing values go last. Shown beside the metric are the settings in
+which the runs differ. Exit codes: 0, and 1 when no run has the metric.""",
 )
 @click.argument("metric")
 @direction_option

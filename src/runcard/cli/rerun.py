@@ -34,8 +34,8 @@ Without --rtol and --atol, a metric b is within tolerance of a when
 |a - b| <= 1e-8 + 1e-5 |a|.
 
 \b
-Exit codes: 0 identical or within tolerance, 1 different or failed, 2 it could not
-be run again, or was not allowed to: there is no terminal to ask on and no --yes.""",
+Exit codes: 0 identical or within tolerance, 1 different or failed, 2 it could
+not be run again, or was not allowed to: no terminal to ask on, and no --yes.""",
 )
 @click.argument("ref", type=Ref())
 @click.option("--plan", "only_plan", is_flag=True, help="Print what would be done and what cannot be had; run nothing.")
@@ -158,13 +158,18 @@ Exit codes: 0, differences or not; 2 an error.""",
 )
 @click.argument("ref", type=Ref())
 @repo_option
+@json_option
 @store_option
 @click.pass_context
-def code_command(ctx: click.Context, ref: str, repo: str | None) -> None:
+def code_command(ctx: click.Context, ref: str, repo: str | None, as_json: bool) -> None:
     """Print the difference from a run's code to the working tree as it is now. Runs nothing."""
     from runcard.reproduce import code
 
-    found = code(opened(ctx).get(ref), repository=repo)
+    record = opened(ctx).get(ref)
+    found = code(record, repository=repo)
+    if as_json:
+        screen.write_json({"run_id": record.run_id, "diff": found})
+        return
     if sys.stdout.isatty():
         found = "\n".join(map(plain_on_screen, found.split("\n")))
     click.echo(found, nl=False)

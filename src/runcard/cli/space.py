@@ -39,10 +39,10 @@ Examples:
   runcard gc --older-than 30d --max-size 50GB --yes
 
 \b
-Without rules it removes transient artifacts and those of discarded runs. Each rule
-lets more go: --keep-top what is not among the best, --older-than and --max-size
-whatever is old or too much. Nothing of a kept run, of a run that goes on, or of
-the best goes, and no record without --runs.
+Without rules it removes transient artifacts and those of discarded runs. Each
+rule lets more go: --keep-top what is not among the best, --older-than and
+--max-size whatever is old or too much. Nothing of a kept run, of a run that
+goes on, or of the best goes, and no record without --runs.
 Exit codes: 0, and 2 when it would have to ask and there is no terminal.""",
 )
 @click.option(

@@ -9,7 +9,7 @@ import click
 
 from runcard._words import plural
 from runcard.cli import screen
-from runcard.cli.options import json_option
+from runcard.cli.options import files_store, json_option, store_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,8 @@ Examples:
 
 \b
 A copy that was broken off goes on where it stopped. Every event of it is
-compared with its original. Databases keep references to artifacts, not the files.
+compared with its original. Databases keep references to artifacts, not the
+files.
 
 \b
 Exit codes: 0 done, 2 something could not be delivered.""",
@@ -34,6 +35,7 @@ Exit codes: 0 done, 2 something could not be delivered.""",
 @click.argument("source", metavar="[FROM", required=False)
 @click.argument("target", metavar="TO]", required=False)
 @click.option("--to", "to", metavar="URL", help="Deliver what is waiting to this sink.")
+@store_option
 @click.pass_context
 def sync_command(ctx: click.Context, source: str | None, target: str | None, to: str | None) -> None:
     """Deliver what is waiting for a sink, or copy the store FROM to TO."""
@@ -41,11 +43,15 @@ def sync_command(ctx: click.Context, source: str | None, target: str | None, to:
 
     if source is not None and (target is None or to is not None):
         raise click.UsageError("name both, FROM and TO, or neither", ctx)
+    store = ctx.obj.get("store") if ctx.obj else None
+    if source is not None and store is not None:
+        raise click.UsageError("FROM is the store that is copied; leave --store out", ctx)
     if source is not None and target is not None:
         came = _sync.copy(source, target, progress=_progress)
         told = [f"{plural(came.done, 'run')} copied", f"{came.there} there already" if came.there else ""]
     else:
-        came = _sync.deliver_pending(to, progress=_progress)
+        waiting = None if store is None else files_store(ctx).root
+        came = _sync.deliver_pending(to, waiting, progress=_progress)
         told = [f"{plural(came.done, 'run')} delivered"]
     told.append(f"{came.running} still running" if came.running else "")
     screen.say(", ".join(part for part in told if part))
@@ -60,20 +66,24 @@ def sync_command(ctx: click.Context, source: str | None, target: str | None, to:
     "doctor",
     epilog="""\b
 Examples:
-  runcard doctor                                  the sinks of the settings
-  runcard doctor postgresql://ana@db/runs         another one, before it is set
+  runcard doctor                              the sinks of the settings
+  runcard doctor postgresql://ana@db/runs     another one, before it is set
 
 \b
 Exit codes: 0 all is well, 2 a sink cannot be reached or written.""",
 )
 @click.argument("urls", metavar="[URL]...", nargs=-1)
 @json_option
+@store_option
 @click.pass_context
 def doctor_command(ctx: click.Context, urls: tuple[str, ...], *, as_json: bool) -> None:
     """Whether sinks can be reached and written, and how many runs wait for them."""
     from runcard import _doctor, settings
+    from runcard.store import is_url
 
-    wanted = urls or tuple(url for url in settings.current().sinks if isinstance(url, str))
+    store = ctx.obj.get("store") if ctx.obj else None
+    named = urls if store is None else (*urls, store if is_url(store) else f"file:{store}")
+    wanted = named or tuple(url for url in settings.current().sinks if isinstance(url, str))
     found = [_doctor.examine(url) for url in wanted]
     if as_json:
         screen.write_json([finding._asdict() for finding in found])

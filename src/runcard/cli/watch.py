@@ -54,9 +54,10 @@ Examples:
   runcard watch 7k3f --once --json
 
 \b
-Without REF it follows the newest run that goes on. It ends when the run does, or
-with Ctrl-C, which leaves the run alone. Exit codes: 0 when the run finished (or
-with --once); 1 when it failed, crashed or was killed, or there is none.""",
+Without REF it follows the newest run that goes on. It ends when the run does,
+or with Ctrl-C, which leaves the run alone. Exit codes: 0 when the run
+finished (or with --once); 1 when it failed, crashed or was killed, or there
+is none.""",
 )
 @click.argument("ref", type=Ref(), required=False)
 @click.option("--once", is_flag=True, help="Look once.")
