@@ -358,6 +358,16 @@ def test_rank_puts_the_best_first(trainings):
     assert [each["metrics"]["loss"] for each in read("rank", "loss", "-n", "2", "-d", "maximize")] == [2.2, 2.1]
 
 
+def test_rank_says_when_experiments_are_mixed(trainings):
+    """Without --experiment runs are ranked that nobody meant to compare: the heading says so."""
+    with run("elsewhere", experiment="third", config={"model": "svm"}) as current:
+        current.log(loss=0.5)
+    mixed = call("rank", "loss", "-d", "minimize")
+    assert mixed.stdout.splitlines()[0] == "by loss, minimize, last value; 2 experiments, --experiment names one"
+    within = call("rank", "loss", "--experiment", "fit")
+    assert within.stdout.splitlines()[0] == "by loss, minimize, last value"
+
+
 def test_rank_by_the_best_point_says_its_step(trainings):
     """--at best goes by the best point of the history, and the header says so."""
     lines = call("rank", "train/loss", "-d", "maximize", "--at", "best", "-n", "1").stdout.splitlines()

@@ -38,7 +38,7 @@ LAYERS = [
     ],
     ["sinks", "capture"],
     ["delivery", "_parcels"],
-    ["store", "retention", "_sync", "_doctor"],
+    ["store", "_elsewhere", "retention", "_sync", "_doctor"],
     [
         "reproduce",
         "_call",

@@ -114,9 +114,9 @@ def test_zips_that_are_none(store, three, tmp_path):
 
 def test_a_zip_bomb_is_not_unpacked(store, tmp_path, monkeypatch):
     """A zip that would unpack to more than the limit is refused before anything is written."""
-    from runcard import store as module
+    from runcard import _elsewhere
 
-    monkeypatch.setattr(module, "_ZIP_LIMIT", 1_000)
+    monkeypatch.setattr(_elsewhere, "_ZIP_LIMIT", 1_000)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("journal.jsonl", b"\0" * 100_000)
     with pytest.raises(StoreError, match="unpack"):
@@ -353,6 +353,58 @@ def test_opening_a_store_starts_nothing(store, three):
     )
     assert done.stdout == "3 2.0\n[]\n"
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_name_may_look_like_a_path(store):
+    """A name that only one run has addresses it, with a slash in it or a dot and zip at its end."""
+    for name in ("vit/base", "weights.zip", "twice/there", "twice/there"):
+        with run(name):
+            pass
+    assert store.get("vit/base").name == "vit/base"
+    assert store.get("weights.zip").name == "weights.zip"
+    with pytest.raises(AmbiguousRun):
+        store.get("twice/there")
+    with pytest.raises(RunNotFound, match="no journal"):
+        store.get("vit/large")
+    with pytest.raises(RunNotFound):
+        store.get("nul\0/x.zip")
+
+
+def test_a_folder_here_needs_no_slash(store, three, tmp_path, monkeypatch):
+    """A run's folder in the working directory is addressed by its name alone, when no run of the store is."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(store.root / three[0], tmp_path / "copied")
+    assert store.get("copied").run_id == three[0]
+    shutil.copytree(store.root / three[1], tmp_path / three[1])
+    assert open_store(tmp_path / "empty").get(three[1]).folder == str(tmp_path / three[1])
+
+
+def test_what_is_said_of_a_run_is_kept_where_it_lies(store, three, tmp_path):
+    """A run named by its folder in another store is judged there; a copy in no store, and a zip, cannot be."""
+    shutil.copytree(store.root / three[0], tmp_path / "other" / three[0])
+    shutil.copytree(store.root / three[0], tmp_path / "copied")
+    assert store.keep(str(tmp_path / "other" / three[0]), "moved").decision == "keep"
+    assert store.get(three[0]).decision is None
+    assert open_store(tmp_path / "other").get(three[0]).decision_reason == "moved"
+    shutil.make_archive(str(tmp_path / "run"), "zip", store.root, three[0])
+    for path in ("copied", "run.zip"):
+        with pytest.raises(StoreError, match="judge the run where it was recorded"):
+            store.keep(str(tmp_path / path), "copy")
+    assert store.keep(str(store.root / three[0]), "here").decision_reason == "here"
+
+
+def test_best_is_within_one_experiment(store):
+    """Without an experiment's name it is that of the newest run; a metric has no direction but its own."""
+    for experiment, loss in (("old", 0.1), ("new", 0.9), ("new", 0.8)):
+        with run("s", experiment=experiment, objective="loss", direction="minimize") as r:
+            r.log(loss=loss, acc=loss)
+    assert store.best().metrics["loss"] == 0.8
+    assert store.best(metric="acc", direction="maximize").metrics["acc"] == 0.9
+    assert store.best("old").metrics["loss"] == 0.1
+    assert store.best(metric="acc") is None
+    with run("s", experiment="new", objective="loss", direction="minimize") as r:
+        r.log(other=1.0)
+    assert store.best(metric="other", direction="minimize").metrics["other"] == 1.0
 
 
 def test_best_is_todays(store):

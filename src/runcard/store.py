@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runcard import leaderboard, settings
+from runcard._elsewhere import is_run_folder, looks_like_path, read_path
 from runcard._frames import Points, Runs
 from runcard._listing import listing, ranking
 from runcard._points import points
-from runcard._ranking import At, metric_value, rank
+from runcard._ranking import At, is_result, metric_value, rank
 from runcard._selecting import select
 from runcard.errors import AmbiguousRun, RunNotFound, SettingError, StoreError
 from runcard.events import mark
 from runcard.identity import is_run_id
 from runcard.record import RunRecord, Status
 from runcard.sinks import registry
-from runcard.sinks.files import FilesSource, read_run, readings
+from runcard.sinks.files import FilesSource, readings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from runcard.events import Event
     from runcard.index import Index
     from runcard.sinks.protocol import Source
-
-_ZIP_LIMIT = 1 << 30  # bytes a zip of a run may unpack to
 
 
 def open_store(url: str | os.PathLike[str] | None = None) -> Store:
@@ -173,10 +172,7 @@ class Store:
             RunNotFound: When no run answers to it.
             AmbiguousRun: When several do.
         """
-        text = str(ref)
-        if os.sep in text or text.endswith(".zip") or text in (".", ".."):
-            return _from_path(Path(text))
-        return self._source.record(self._run_id(text))
+        return self._found(str(ref))[0]
 
     def history(self, ref: str, name: str | None = None, *, rank: int | None = None) -> Points:
         """The points of a run in the order logged, of all metrics or of one; of rank 0, or of another.
@@ -202,16 +198,26 @@ class Store:
     def best(
         self, experiment: str | None = None, metric: str | None = None, direction: str | None = None
     ) -> RunRecord | None:
-        """Today's best run: by ``metric`` and ``direction``, else by the newest run's objective."""
+        """Today's best run of an experiment; None when no finished run has a result.
+
+        Args:
+            experiment: Which; None: that of the newest finished run with the metric.
+            metric: By which; None: the newest run's objective.
+            direction: ``minimize`` or ``maximize``; None: as the runs say of their objective.
+
+        Raises:
+            SettingError: When the direction is another word.
+        """
         records = [record for record in self.runs(experiment=experiment) if record.status is Status.FINISHED]
-        for record in records:
-            metric, direction = metric or record.objective, direction or record.direction
-            if metric and direction:
-                break
-        if not metric or not direction:
+        metric = metric or next((record.objective for record in records if record.objective), None)
+        said = (record.direction for record in records if record.objective == metric and record.direction)
+        direction = direction or next(said, None)
+        if metric is None or direction is None:
             return None
         ranked = rank(records, metric, direction)
-        return ranked[0] if ranked and metric_value(ranked[0], metric) is not None else None
+        known = [record for record in ranked if is_result(metric_value(record, metric))]
+        within = max((_when(record), record.experiment) for record in known)[1] if known else None
+        return next((record for record in known if record.experiment == within), None)
 
     def keep(self, ref: str, reason: str | None = None) -> RunRecord:
         """Judge a run: keep it, because."""
@@ -248,11 +254,12 @@ class Store:
         from runcard.capture.host import user
         from runcard.redact import Redactor
 
-        run_id = self.get(ref).run_id
+        record, by_path = self._found(str(ref))
+        source = self._keeper(record, str(ref)) if by_path else self._source
         said: Any
         said, _ = Redactor(settings.current().redact_keep).tree(event)
-        self._source.append(run_id, {"kind": event["kind"], "t": time.time(), **said, "by": user()})
-        return self._source.record(run_id)
+        source.append(record.run_id, {"kind": event["kind"], "t": time.time(), **said, "by": user()})
+        return source.record(record.run_id)
 
     def rebuild_leaderboard(self) -> Path:
         """Write the leaderboard anew from the run folders.
@@ -272,6 +279,25 @@ class Store:
 
     def _newest_first(self) -> list[RunRecord]:
         return sorted(self._source.records(), key=_when, reverse=True)
+
+    def _found(self, text: str) -> tuple[RunRecord, bool]:
+        """A record, and whether it was read from a path instead of from this store."""
+        as_path = looks_like_path(text)
+        try:
+            return (read_path(Path(text)), True) if as_path else (self._source.record(self._run_id(text)), False)
+        except RunNotFound:
+            if as_path and self.runs(where=f"name == {text!r}", limit=1):  # a name may have a slash in it
+                return self._source.record(self._run_id(text)), False
+            if not as_path and is_run_folder(text):  # a folder of the working directory
+                return read_path(Path(text)), True
+            raise
+
+    def _keeper(self, record: RunRecord, path: str) -> Source:
+        """Where what is said of a run that a path named is kept: in the store in which it lies."""
+        folder = Path(record.folder or "")
+        if folder.name != record.run_id or not os.path.isdir(path):
+            raise StoreError(f"{path} is a copy of {record.short_id}, in no store: judge the run where it was recorded")
+        return self._source if folder.parent == self.root else FilesSource(folder.parent)
 
     def _run_id(self, text: str) -> str:
         if is_run_id(text):
@@ -304,46 +330,3 @@ class Store:
 
 def _when(record: RunRecord) -> tuple[float, str]:
     return (record.started_at.timestamp() if record.started_at else 0.0, record.run_id)
-
-
-def _from_path(path: Path) -> RunRecord:
-    """The record in a run's folder, or in a zip of one."""
-    if path.suffix == ".zip":
-        return _from_zip(path)
-    folder = Path(os.path.abspath(path))
-    if not (folder / "journal.jsonl").is_file():
-        raise RunNotFound(f"{path} is no run's folder: it holds no journal.jsonl")
-    return read_run(folder, folder.name if is_run_id(folder.name) else _id_within(folder))
-
-
-def _from_zip(path: Path) -> RunRecord:
-    """Unpack a zip of a run below the temporary folder, and read it there; it goes when the process ends."""
-    import atexit
-    import shutil
-    import tempfile
-    import zipfile
-
-    try:
-        archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise RunNotFound(f"{path} cannot be read as a zip of a run: {error}") from error
-    with archive:
-        names = [info for info in archive.infolist() if not info.is_dir()]
-        if sum(info.file_size for info in names) > _ZIP_LIMIT:
-            raise StoreError(f"{path} would unpack to more than {_ZIP_LIMIT >> 20} MB; unpack it yourself first")
-        target = Path(tempfile.mkdtemp(prefix="runcard-"))
-        atexit.register(shutil.rmtree, target, ignore_errors=True)
-        archive.extractall(target)  # zipfile keeps members inside the target: no links, no `..`
-    journals = [found for found in target.rglob("journal.jsonl") if found.is_file()]
-    if len(journals) != 1:
-        raise RunNotFound(f"{path} holds {len(journals)} runs; a zip of one run's folder is wanted")
-    return _from_path(journals[0].parent)
-
-
-def _id_within(folder: Path) -> str:
-    from runcard.journal import Reading
-
-    for event in Reading(folder / "journal.jsonl"):
-        if event["kind"] == "start" and is_run_id(str(event.get("run_id"))):
-            return str(event["run_id"])
-    raise RunNotFound(f"{folder} holds a journal without a readable start")

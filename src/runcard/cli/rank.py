@@ -145,7 +145,7 @@ Exit codes: 0, and 1 when no finished run has the metric.""",
 def best_command(
     ctx: click.Context, experiment: str | None, metric: str | None, direction: str | None, as_json: bool
 ) -> None:
-    """Show today's best run."""
+    """Show today's best run of an experiment: of the newest run's, when none is named."""
     store = opened(ctx)
     if metric is not None and direction is None:
         direction = _direction(store.runs(experiment=experiment), metric)
@@ -164,6 +164,7 @@ def best_command(
 def _explained(found: query.Explanation, width: int) -> list[screen.Line]:
     """The answer, then each setting with its evidence below."""
     title = f"by {plain_on_screen(found.metric)}, {found.direction}, {found.at} value, {plural(found.n, 'run')}"
+    title += _across([*found.top, *found.bottom])
     lines: list[screen.Line] = [[Piece(elide(title, width), "dim")]]
     lines += [[Piece(part, "bold")] for part in wrapped(plain_on_screen(found.message), width, 4)]
     for each in found.settings:
@@ -208,7 +209,14 @@ def _write_ranked(ranked: Sequence[RunRecord], metric: str, direction: str, at: 
         rows.append(row + [Piece(elide(setting(settings[path]), 24) if path in settings else "") for path in paths])
     width = screen.columns()
     title = f"by {plain_on_screen(metric)}, {direction}, {'best point' if at == 'best' else 'last value'}"
+    title += _across([record for record in ranked if metric in record.metrics])
     screen.write([[Piece(elide(title, width or len(title)), "dim")], *screen.table(headings, rows, width)])
+
+
+def _across(runs: Sequence[RunRecord]) -> str:
+    """A warning that runs are compared which nobody meant to be: an experiment is what a run is compared within."""
+    count = len({record.experiment for record in runs})
+    return f"; {count} experiments, --experiment names one" if count > 1 else ""
 
 
 def _step(record: RunRecord, metric: str, direction: str, value: float | None) -> str:
