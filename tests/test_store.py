@@ -10,6 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from runcard import RunRecord, log, open_store, run, tracked
@@ -391,6 +392,38 @@ def test_what_is_said_of_a_run_is_kept_where_it_lies(store, three, tmp_path):
         with pytest.raises(StoreError, match="judge the run where it was recorded"):
             store.keep(str(tmp_path / path), "copy")
     assert store.keep(str(store.root / three[0]), "here").decision_reason == "here"
+
+
+@pytest.mark.parametrize(
+    "say",
+    [
+        lambda store, ref: store.amend(ref, {"x": "much"}, "why"),
+        lambda store, ref: store.amend(ref, {"x": 1.0, "y": None}, "why"),
+        lambda store, ref: store.amend(ref, {}, "why"),
+        lambda store, ref: store.amend(ref, {"": 1.0}, "why"),
+        lambda store, ref: store.amend(ref, {"x": 1.0}, " "),
+        lambda store, ref: store.keep(ref, 5),
+        lambda store, ref: store.tag(ref, ""),
+        lambda store, ref: store.tag(ref, "good", remove=[7]),
+        lambda store, ref: store.note(ref, None),
+        lambda store, ref: store.rename(ref, " "),
+    ],
+)
+def test_what_is_said_late_is_refused_when_it_says_nothing(store, three, say):
+    """What would be read back as nothing is an error at once, and no event."""
+    before = store.get(three[0])
+    with pytest.raises(SettingError):
+        say(store, three[0])
+    assert store.get(three[0]) == before
+
+
+def test_an_amendment_takes_what_log_takes(store, three):
+    """Any number, NaN and a numpy one too; the values before stay in the record."""
+    record = store.amend(three[0], {"x": math.nan, "y": np.float32(0.5), "z": True, "big": 2**70}, "measured anew")
+    assert record.metrics == {"x": pytest.approx(math.nan, nan_ok=True), "y": 0.5, "z": 1, "big": 2**70}
+    assert record.amendments[0].before == {"x": 0.0, "y": None, "z": None, "big": None}
+    assert store.tag(three[0], "one", "two").tags == ["one", "two"]
+    assert store.tag(three[0], remove="one").tags == ["two"]
 
 
 def test_best_is_within_one_experiment(store):

@@ -18,11 +18,11 @@ from runcard._points import points
 from runcard._ranking import At, is_result, metric_value, rank
 from runcard._selecting import select
 from runcard.errors import AmbiguousRun, RunNotFound, SettingError, StoreError
-from runcard.events import mark
 from runcard.identity import is_run_id
 from runcard.record import RunRecord, Status
 from runcard.sinks import registry
 from runcard.sinks.files import FilesSource, readings
+from runcard.values import number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -219,6 +219,8 @@ class Store:
         within = max((_when(record), record.experiment) for record in known)[1] if known else None
         return next((record for record in known if record.experiment == within), None)
 
+    # What is said late is refused when it is no text or number: it is appended for ever, and would be read as nothing.
+
     def keep(self, ref: str, reason: str | None = None) -> RunRecord:
         """Judge a run: keep it, because."""
         return self._judge(ref, "keep", reason)
@@ -227,21 +229,29 @@ class Store:
         """Judge a run: discard it, because. Its files stay until `runcard gc`."""
         return self._judge(ref, "discard", reason)
 
-    def tag(self, ref: str, *add: str, remove: tuple[str, ...] | list[str] = ()) -> RunRecord:
+    def tag(self, ref: str, *add: str, remove: str | tuple[str, ...] | list[str] = ()) -> RunRecord:
         """Add and take away tags."""
-        return self.append(ref, {"kind": "tag", "add": list(add), "remove": list(remove)})
+        gone = [remove] if isinstance(remove, str) else list(remove)
+        for each in (*add, *gone):
+            _check_text(each, "a tag")
+        return self.append(ref, {"kind": "tag", "add": list(add), "remove": gone})
 
     def note(self, ref: str, text: str) -> RunRecord:
         """Add a note."""
-        return self.append(ref, {"kind": "note", "text": text})
+        return self.append(ref, {"kind": "note", "text": _check_text(text, "a note")})
 
     def rename(self, ref: str, name: str) -> RunRecord:
         """Give a run another name."""
-        return self.append(ref, {"kind": "name", "name": name})
+        return self.append(ref, {"kind": "name", "name": _check_text(name, "a name")})
 
     def amend(self, ref: str, metrics: Mapping[str, float], reason: str) -> RunRecord:
         """Correct metrics by new values beside the old; both stay in the record."""
-        return self.append(ref, {"kind": "amend", "metrics": mark(dict(metrics)), "reason": reason})
+        values = {_check_text(name, "a metric's name"): number(value) for name, value in metrics.items()}
+        wrong = [name for name, value in values.items() if value is None]
+        if wrong or not values:
+            raise SettingError(f"metrics= takes names with numbers{f'; {wrong[0]} has none' if wrong else ''}")
+        _check_text(reason, "the reason of an amendment")
+        return self.append(ref, {"kind": "amend", "metrics": values, "reason": reason})
 
     def append(self, ref: str, event: Event) -> RunRecord:
         """Append a late event, with the time and who it is by; the new record.
@@ -272,6 +282,8 @@ class Store:
         return leaderboard.rebuild(self.root, self._oldest_first())
 
     def _judge(self, ref: str, decision: str, reason: str | None) -> RunRecord:
+        if reason is not None and not isinstance(reason, str):
+            raise SettingError(f"a reason is a text, not {type(reason).__name__}")
         return self.append(ref, {"kind": "decision", "decision": decision, "reason": reason, "source": "later"})
 
     def _oldest_first(self) -> list[RunRecord]:
@@ -326,6 +338,12 @@ class Store:
 
     def __repr__(self) -> str:
         return f"<Store {self.url}>"
+
+
+def _check_text(text: str, what: str) -> str:
+    if not isinstance(text, str) or not text.strip():
+        raise SettingError(f"{what} is a text that is not empty, not {text!r}")
+    return text
 
 
 def _when(record: RunRecord) -> tuple[float, str]:

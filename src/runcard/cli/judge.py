@@ -87,6 +87,10 @@ def amend_command(ctx: click.Context, ref: str, metrics: tuple[str, ...], reason
     """Correct metrics of a run by new values; the old ones stay beside them."""
     values = dict(_metric(ctx, text) for text in metrics)
     record = opened(ctx).amend(ref, values, reason)
+    new = [name for name, old in record.amendments[-1]["before"].items() if old is None]
+    if new:
+        others = ", ".join(name for name in record.metrics if name not in new) or "nothing else"
+        screen.remark(plain_on_screen(f"it had no {', '.join(new)} before; what was logged is {others}"))
     _say(record, "amended", ", ".join(f"{name} {number(value)}" for name, value in values.items()))
 
 
