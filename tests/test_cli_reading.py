@@ -113,10 +113,16 @@ def test_ls_shows_the_metrics_that_most_runs_have(store):
 
 
 def test_an_expression_that_is_wrong_is_an_error_that_points(trainings):
-    """A wrong --where ends with 2, one line on standard error, nothing on standard output."""
-    result = call("ls", "--where", "config.lr <")
+    """A wrong --where ends with 2; the caret on standard error stands below the place, under wide letters too."""
+    result = call("ls", "--where", "config.lr < 1 and nome == 1")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith("runcard: ")
+    told, expression, caret = result.stderr.splitlines()
+    assert told.startswith("runcard: ")
+    assert caret.index("^") == expression.index("nome")
+    wide = "config.学習率 < 1 and " * 6 + "nome == 1"
+    _, expression, caret = call("ls", "--where", wide).stderr.splitlines()
+    assert caret.index("^") == _words.width_of(expression[: expression.index("nome")])
+    assert _words.width_of(expression) < 100
 
 
 def test_a_table_ends_somewhere(trainings, monkeypatch):
@@ -389,9 +395,21 @@ def test_rank_groups_by_seed(trainings):
 def test_rank_without_the_metric_ends_with_1(trainings):
     """A metric that no run has: exit code 1, and the metrics that there are."""
     result = call("rank", "accuracy", "-d", "maximize")
-    assert result.exit_code == 1
+    assert (result.exit_code, result.stdout) == (1, "")
     assert "train/loss" in result.stderr
     assert read("rank", "accuracy", "-d", "maximize", "--experiment", "none") == []
+
+
+def test_a_setting_of_many_digits_takes_few_columns(store):
+    """What a random search drew is shown in four digits, so that more settings go into a line."""
+    for lr in (0.05805094382641, 0.12345678901234):
+        with run("drawn", experiment="drawn", config={"lr": lr}) as current:
+            current.log(loss=lr)
+    assert [line.split()[-1] for line in call("rank", "loss", "-d", "minimize").stdout.splitlines()[2:]] == [
+        "0.05805",
+        "0.1235",
+    ]
+    assert call("leaderboard").stdout.splitlines()[3].endswith(" 0.05805")
 
 
 def test_rank_wants_to_know_what_is_better(trainings):
@@ -431,7 +449,7 @@ def test_best_is_todays(trainings):
 def test_leaderboard_ranks_each_experiment(trainings):
     """Best first within an experiment, as a table, as Markdown, as the file itself, as records."""
     lines = call("leaderboard", "--experiment", "fit", "-n", "2").stdout.splitlines()
-    assert lines[0].startswith("fit: 2, by loss (minimize)")
+    assert lines[0] == "fit: 2 of 6, by loss (minimize)"
     assert [line.split()[0] for line in lines[2:]] == ["1", "2"]
     markdown = call("leaderboard", "--format", "markdown", "--experiment", "fit", "-n", "1").stdout.splitlines()
     assert markdown[0].startswith("### fit")

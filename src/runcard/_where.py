@@ -35,6 +35,7 @@ from runcard._operations import (
     subscripted,
     time_span,
 )
+from runcard._words import width_of
 from runcard.errors import QueryError
 from runcard.record import RunRecord, Status
 
@@ -117,9 +118,9 @@ class _Compiler:
             raise QueryError(f"the expression cannot be read: {error or type(error).__name__}") from None
 
     def _error(self, place: int, message: str) -> QueryError:
-        left = max(0, place - 60)
-        shown = self.text[left : left + 120]
-        return QueryError(f"{message}\n  {shown}\n  {' ' * min(place - left, len(shown))}^")
+        left = max(0, place - 50)  # so much as goes into a line of 80 columns
+        shown = self.text[left : left + 76]
+        return QueryError(f"{message}\n  {shown}\n  {' ' * width_of(self.text[left:place])}^")
 
     def _refuse(self, node: ast.expr, message: str) -> QueryError:
         before = self.text.encode("utf-8", "surrogatepass")[: node.col_offset]
@@ -274,7 +275,7 @@ def unknown_name(name: str) -> str:
     if hint:
         return f"no field {name!r}{hint}"
     hint = f'a setting is config.{name}, a metric metrics.{name}, one with a slash metrics["train/{name}"]'
-    return f"no field {name!r}; {hint}; there are: {', '.join(NAMES)}"
+    return f"no field {name!r}; {hint}; fields are name, experiment, status, tags, started_at, decision and others"
 
 
 def _near(name: str, names: Any) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from runcard.errors import RuncardError, RunNotFound
+from runcard.errors import QueryError, RuncardError, RunNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,6 +128,8 @@ class App(click.Group):
             code = super().main(args, prog_name, complete_var, **given)
         except RunNotFound as error:
             _fail(str(error), 1)
+        except QueryError as error:
+            _fail(str(error), 2, lines=True)  # the caret stands below the place
         except RuncardError as error:
             _fail(str(error), 2)
         except click.UsageError as error:
@@ -143,10 +145,10 @@ class App(click.Group):
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(message: str, code: int) -> NoReturn:
+def _fail(message: str, code: int, *, lines: bool = False) -> NoReturn:
     from runcard._words import plain_on_screen
 
-    click.echo(f"runcard: {plain_on_screen(message)}", err=True)
+    click.echo(f"runcard: {plain_on_screen(message, lines=lines)}", err=True)
     sys.exit(code)
 
 

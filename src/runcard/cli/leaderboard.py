@@ -59,15 +59,16 @@ def leaderboard_command(
     if kind == "csv" and not as_json:
         _write_csv(store, experiment)
         return
-    boards = [(name, _ranked(runs)[:limit]) for name, runs in _experiments(store, experiment).items()]
+    boards = [(name, _ranked(runs)) for name, runs in _experiments(store, experiment).items()]
     if as_json:
-        screen.write_json([record.to_dict(history=False) for _, runs in boards for record in runs])
+        screen.write_json([record.to_dict(history=False) for _, runs in boards for record in runs[:limit]])
         return
     for place, (name, runs) in enumerate(boards):
+        title = _title(name, runs, limit)
         if kind == "markdown":
-            screen.say(("\n" if place else "") + _markdown(name, runs))
+            screen.say(("\n" if place else "") + _markdown(title, runs[:limit]))
         else:
-            screen.write([*([[Piece("")]] if place else []), *_table(name, runs)])
+            screen.write([*([[Piece("")]] if place else []), *_table(title, runs[:limit])])
     if not boards:
         screen.remark(f"no run has ended yet in {store.root or store.url}")
 
@@ -104,8 +105,7 @@ def _ranked(runs: Sequence[RunRecord]) -> list[RunRecord]:
 
 def _columns_and_rows(runs: Sequence[RunRecord]) -> tuple[list[Column], list[list[Piece]]]:
     from runcard._paths import leaves
-    from runcard._words import elide, setting
-    from runcard.cli.rank import differing
+    from runcard.cli.rank import cell, differing
 
     metrics, paths = main_metrics(runs), differing(runs)[:6]
     headings = [Column("", right=True), Column("run"), Column("name", least=6), Column("status", least=6)]
@@ -117,22 +117,23 @@ def _columns_and_rows(runs: Sequence[RunRecord]) -> tuple[list[Column], list[lis
         row = [Piece(str(place), "dim"), Piece(record.short_id, "bold"), Piece(plain_on_screen(record.name))]
         row += [Piece(record.status.value, screen.STATUS_STYLES.get(record.status.value, "")), verdict(record)]
         row += [Piece(number(record.metrics[name]) if name in record.metrics else "") for name in metrics]
-        rows.append(row + [Piece(elide(setting(settings[path]), 24) if path in settings else "") for path in paths])
+        rows.append(row + [Piece(cell(settings[path]) if path in settings else "") for path in paths])
     return headings, rows
 
 
-def _title(name: str, runs: Sequence[RunRecord]) -> str:
+def _title(name: str, runs: Sequence[RunRecord], limit: int | None) -> str:
     judged = next((record for record in runs if record.objective), None)
     by = f", by {judged.objective} ({judged.direction})" if judged else ", newest first"
-    return plain_on_screen(f"{name or '(no experiment)'}: {len(runs)}{by}")
+    count = f"{limit} of {len(runs)}" if limit is not None and limit < len(runs) else str(len(runs))
+    return plain_on_screen(f"{name or '(no experiment)'}: {count}{by}")
 
 
-def _table(name: str, runs: Sequence[RunRecord]) -> list[screen.Line]:
+def _table(title: str, runs: Sequence[RunRecord]) -> list[screen.Line]:
     headings, rows = _columns_and_rows(runs)
-    return [[Piece(_title(name, runs), "bold")], *screen.table(headings, rows, screen.columns())]
+    return [[Piece(title, "bold")], *screen.table(headings, rows, screen.columns())]
 
 
-def _markdown(name: str, runs: Sequence[RunRecord]) -> str:
+def _markdown(title: str, runs: Sequence[RunRecord]) -> str:
     headings, rows = _columns_and_rows(runs)
 
     def row(cells: list[str]) -> str:
@@ -140,4 +141,4 @@ def _markdown(name: str, runs: Sequence[RunRecord]) -> str:
 
     rule = f"|{'|'.join('---:' if column.right else '---' for column in headings)}|"
     body = [row([piece.text for piece in cells]) for cells in rows]
-    return "\n".join([f"### {_title(name, runs)}", "", row([column.title for column in headings]), rule, *body])
+    return "\n".join([f"### {title}", "", row([column.title for column in headings]), rule, *body])

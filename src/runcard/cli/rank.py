@@ -77,19 +77,19 @@ def rank_command(
     if group_by_seed:
         groups = query.rank_groups(query.aggregate(runs, metrics=metric, direction=direction, at=at), metric, direction)
         groups = groups[:limit]
+        found = any(group.metrics[metric].n for group in groups if metric in group.metrics)
         if as_json:
             screen.write_json([group.to_dict() for group in groups])
-        else:
+        elif found:
             _write_groups(groups, metric, direction, at)
-        found = any(group.metrics[metric].n for group in groups if metric in group.metrics)
     else:
         given = {name: options[name] for name in ("where", "experiment", "status")}
         ranked = store.rank(metric, direction, at=at, limit=limit if as_json else shown(limit), **given)
+        found = any(metric in record.metrics for record in ranked)
         if as_json:
             screen.write_json([record.to_dict(history=False) for record in ranked])
-        else:
+        elif found:
             _write_ranked(cut(ranked, limit), metric, direction, at)
-        found = any(metric in record.metrics for record in ranked)
     if not found:
         _remark_missing(store, runs, metric)
         ctx.exit(1)
@@ -206,7 +206,7 @@ def _write_ranked(ranked: Sequence[RunRecord], metric: str, direction: str, at: 
         if judged:
             row.append(verdict(record))
         settings = dict(leaves(record.config))
-        rows.append(row + [Piece(elide(setting(settings[path]), 24) if path in settings else "") for path in paths])
+        rows.append(row + [Piece(cell(settings[path]) if path in settings else "") for path in paths])
     width = screen.columns()
     title = f"by {plain_on_screen(metric)}, {direction}, {'best point' if at == 'best' else 'last value'}"
     title += _across([record for record in ranked if metric in record.metrics])
@@ -229,7 +229,7 @@ def _step(record: RunRecord, metric: str, direction: str, value: float | None) -
 
 
 def _write_groups(groups: Sequence[query.Group], metric: str, direction: str, at: At) -> None:
-    common = [{path: setting(value) for path, value in group.config.items()} for group in groups]
+    common = [{path: cell(value) for path, value in group.config.items()} for group in groups]
     paths = [path for path in dict.fromkeys(path for each in common for path in each) if _differs(common, path)]
     headings = [Column("", right=True), Column("n", right=True), Column("mean", right=True), Column("std", right=True)]
     headings += [Column("95% interval"), Column("best", right=True), Column("run")]
@@ -244,11 +244,17 @@ def _write_groups(groups: Sequence[query.Group], metric: str, direction: str, at
         row = [Piece(str(place), "dim"), Piece(str(spread.n)), Piece(number(spread.mean), "bold")]
         row += [Piece(number(spread.std)), Piece(interval), Piece(number(spread.best))]
         row.append(Piece(named.short_id if named else ""))
-        rows.append(row + [Piece(elide(settings.get(path, ""), 24)) for path in paths[:_SETTINGS]])
+        rows.append(row + [Piece(settings.get(path, "")) for path in paths[:_SETTINGS]])
     width = screen.columns()
     which = "best point" if at == "best" else "last value"
     title = f"mean of {plain_on_screen(metric)} over seeds, {direction}, {which}"
     screen.write([[Piece(elide(title, width or len(title)), "dim")], *screen.table(headings, rows, width)])
+
+
+def cell(value: Any) -> str:
+    """A setting in a column beside others: a number of many digits in about four of them."""
+    text = setting(value)
+    return number(value) if isinstance(value, float) and len(text) > 8 else elide(text, 24)
 
 
 def short_titles(paths: Sequence[str]) -> list[str]:
