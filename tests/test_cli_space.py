@@ -77,6 +77,8 @@ def test_gc_without_a_terminal_asks_nobody(four):
     result = call("gc")
     assert result.exit_code == 2
     assert "--yes" in result.stderr
+    script = call("gc", "--json")
+    assert (script.exit_code, script.stdout) == (2, "")  # a script gets JSON or nothing
     assert left(four) == before
 
 
@@ -115,7 +117,14 @@ def test_gc_json_is_the_plan(four):
 
 
 @pytest.mark.parametrize(
-    "option", [["--by", "loss"], ["--older-than", "soon"], ["--max-size", "big"], ["--keep-top", "-1"]]
+    "option",
+    [
+        ["--by", "loss"],
+        ["--direction", "minimize"],
+        ["--older-than", "soon"],
+        ["--max-size", "big"],
+        ["--keep-top", "-1"],
+    ],
 )
 def test_gc_refuses_rules_without_sense(four, option):
     """A rule that cannot be understood is an error, and nothing is removed."""

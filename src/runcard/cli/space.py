@@ -74,8 +74,8 @@ def gc_command(
     as_json: bool,
 ) -> None:
     """Free space: remove artifacts that nobody needs. Says what, and asks, before it does."""
-    if by is not None and not keep_top:
-        raise click.UsageError("--by says what is best; add --keep-top N", ctx)
+    if (by is not None or direction is not None) and not keep_top:
+        raise click.UsageError("--by and --direction say what is best; add --keep-top N", ctx)
     store = files_store(ctx)
     made = retention.plan(
         store.runs(experiment=experiment),
@@ -87,7 +87,9 @@ def gc_command(
         max_size=None if max_size is None else parse_size(max_size),
         runs=runs,
     )
-    if as_json and (dry_run or yes or not made.removals):
+    if as_json:
+        if made.removals and not (dry_run or yes):
+            raise click.UsageError("--json is for scripts, which cannot be asked; add --dry-run or --yes", ctx)
         _write_plan(made)
     elif not made.removals:
         screen.say(f"nothing to free: {size(made.total)} of artifacts, {plural(len(made.protected), 'run')} protected")
@@ -211,7 +213,7 @@ def _ask(ctx: click.Context, question: str, *, yes: bool) -> None:
     if yes:
         return
     if not (sys.stdin.isatty() and screen.is_terminal()):
-        raise click.UsageError("there is no terminal to ask at; add --yes, or --dry-run where there is one", ctx)
+        raise click.UsageError("there is no terminal to ask at; add --yes", ctx)
     if not click.confirm(question, default=False):
         screen.say("nothing was removed")
         ctx.exit(0)
