@@ -298,6 +298,17 @@ def test_terminal_escapes_of_a_record_are_not_obeyed(store):
         assert "\u202e" not in text, command
 
 
+def test_an_export_to_a_terminal_is_plain(store, monkeypatch):
+    """In a file or a pipe texts are as they were recorded; a terminal obeys none of them."""
+    with run("red\x1b[31m", config={"path": "\x1b]0;title\x07"}):
+        pass
+    assert "\x1b[31m" in call("export").stdout
+    monkeypatch.setattr(screen, "is_terminal", lambda: True)
+    text = call("export").stdout
+    assert "\x1b" not in text
+    assert ",red," in text
+
+
 def test_diff_prints_what_differs(trainings):
     """Settings with both values, metrics with their difference; what is the same is left out."""
     newest, oldest = trainings.runs(experiment="fit")[0], trainings.runs(experiment="fit")[-1]

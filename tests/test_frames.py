@@ -155,6 +155,21 @@ def test_csv_is_formula_safe_and_reads_back(tmp_path):
     assert frame["metrics.loss"][1:].tolist() == [math.inf, -0.5]
 
 
+def test_csv_has_times_that_pandas_takes(tmp_path):
+    """A run that began on the full second has its microseconds too, so that all times of the column have one form."""
+    times = [datetime(2026, 11, 1, 10, 0, 0, microsecond, tzinfo=UTC) for microsecond in (0, 5)]
+    runs = [RunRecord(run_id=f"20261101T100000-0000000{n}", started_at=when) for n, when in enumerate(times)]
+    export(runs, "csv", tmp_path / "runs.csv")
+    assert pd.to_datetime(pd.read_csv(tmp_path / "runs.csv")["started_at"]).tolist() == times
+
+
+def test_an_export_that_fails_names_the_file_it_was_given(tmp_path):
+    """Not the one beside it that it writes first."""
+    with pytest.raises(FileNotFoundError) as caught:
+        export(RUNS, "csv", tmp_path / "no" / "runs.csv")
+    assert caught.value.filename == str(tmp_path / "no" / "runs.csv")
+
+
 def test_jsonl_has_a_record_a_line():
     """Each line is the record as `--json` prints it, and comes back equal."""
     text = io.StringIO()

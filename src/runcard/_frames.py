@@ -148,7 +148,9 @@ def export(runs: Iterable[RunRecord], format: str, target: str | Path | IO[Any])
             with partial.open("w", encoding="utf-8", newline="") as text:
                 writer(runs, text)
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError):
+            error.filename = os.fspath(path)  # what the user named
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
@@ -254,7 +256,8 @@ def _text(value: Any) -> str:
 def _cell(value: Any) -> Any:
     if isinstance(value, str):
         return formula_safe(value)
-    return value.isoformat() if isinstance(value, datetime) else value
+    # microseconds always: pandas takes all times of a column by the form of the first
+    return value.isoformat(timespec="microseconds") if isinstance(value, datetime) else value
 
 
 _FIXED_KINDS = {**dict.fromkeys(FIXED_COLUMNS, "text"), "started_at": "time", "duration_s": "float", "is_best": "bool"}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Any
 
 import click
 
-from runcard._words import plural
+from runcard._words import plain_on_screen, plural
 from runcard.cli import screen
 from runcard.cli.options import chosen, filters, opened, store_option
 
@@ -45,5 +46,9 @@ def export_command(ctx: click.Context, /, kind: str, output: str | None, **optio
         if screen.is_terminal():
             raise click.UsageError("parquet is no text for a terminal; name a file with -o", ctx)
         export(runs, kind, sys.stdout.buffer)
+    elif screen.is_terminal():
+        text = io.StringIO()
+        export(runs, kind, text)
+        screen.say(plain_on_screen(text.getvalue().rstrip("\n"), lines=True))
     else:
         export(runs, kind, sys.stdout)
