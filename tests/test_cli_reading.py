@@ -167,6 +167,8 @@ def test_ls_tells_a_run_that_goes_on(store):
     with run("on") as current:
         current.log(loss=1.0, step=41)
         assert "running, step 41, 0s ago" in call("ls").stdout
+        assert "RUNNING, step 41" in call("show").stdout
+        assert call("show").stdout.splitlines()[0].endswith("s so far")
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 100])
@@ -447,6 +449,19 @@ def test_explain_names_the_setting(store):
     assert result.exit_code == 0
     assert any(line.split()[:2] == ["lr", "lower"] for line in result.stdout.splitlines())
     assert read("explain", "loss", "-d", "minimize")["settings"][0]["path"] == "lr"
+
+
+def test_explain_says_that_a_setting_is_not_there(store):
+    """What only some runs have is told by its absence, and settings that say the same are one finding."""
+    for number in range(40):
+        own = {"depth": 2, "trees": 9} if number >= 20 else {}
+        with run("fit", config={"model": "forest" if own else "mlp", **own}) as current:
+            current.log(loss=number)
+    lines = call("explain", "loss", "-d", "minimize", columns=80).stdout.splitlines()
+    (told,) = [line for line in lines if "depth, trees" in line and "best" in line]
+    assert told.startswith("  depth, trees  more often not set in the best  strength ")
+    settings = {each["path"]: each for each in read("explain", "loss", "-d", "minimize")["settings"]}
+    assert (settings["depth"]["pattern"], settings["model"]["pattern"]) == ("absent", "value")
 
 
 def test_best_is_todays(trainings):

@@ -36,7 +36,7 @@ class Setting:
         path: Of the setting in the config.
         kind: ``numeric`` or ``categorical``.
         pattern: ``higher``, ``lower``, ``middle`` or ``extremes``: where a numeric setting lies in the top runs,
-            against the bottom ones; for a categorical one ``value``.
+            against the bottom ones; for a categorical one ``value``, or ``absent`` when the odds are for its absence.
         strength: From 0, tells nothing, to 1, tells all: the size of Cliff's delta, or of Yule's Q from the odds ratio.
         p: How often luck alone would separate so much.
         evidence: A sentence with the counts and values.
@@ -49,7 +49,7 @@ class Setting:
 
     path: str
     kind: Literal["numeric", "categorical"]
-    pattern: Literal["higher", "lower", "middle", "extremes", "value"]
+    pattern: Literal["higher", "lower", "middle", "extremes", "value", "absent"]
     strength: float
     p: float
     evidence: str
@@ -198,9 +198,9 @@ def _categorical(path: str, top: list[Any], bottom: list[Any]) -> Setting:
             f"{shown} in {inside} of {len(top)} best, {outside} of {len(bottom)} worst runs; odds ratio {odds:.3g}"
         )
         strength = abs(odds - 1) / (odds + 1)
-        kept = None if value is MISSING else value
+        kept, pattern = (None, _ABSENT) if value is MISSING else (value, _VALUE)
         sides = (float(inside), float(len(top))), (float(outside), float(len(bottom)))
-        found.append(Setting(path, "categorical", "value", strength, p, evidence, kept, odds, None, *sides))
+        found.append(Setting(path, "categorical", pattern, strength, p, evidence, kept, odds, None, *sides))
     return min(found, key=lambda each: (each.p, -(each.odds_ratio or 0.0)))
 
 
@@ -241,4 +241,6 @@ def _median(values: Sequence[int | float]) -> float:
     return float(ordered[half]) if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
+_VALUE: Literal["value"] = "value"
+_ABSENT: Literal["absent"] = "absent"
 _PATTERNS = {"higher": "higher", "lower": "lower", "middle": "nearer the middle", "extremes": "farther out"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from runcard import _facts as facts
@@ -76,6 +77,8 @@ def _heading(record: RunRecord, siblings: Sequence[RunRecord], width: int) -> It
         best = f"best of {count}" if count > 1 else "first of its kind"
         judged.append(Piece(f"{', ' if judged else ''}{best}", "green"))
     took = duration(record.duration_s) if record.duration_s is not None else ""
+    if record.status is Status.RUNNING and record.started_at is not None:
+        took = f"{duration(max(0.0, time.time() - record.started_at.timestamp()))} so far"
     when = f"{record.started_at:%Y-%m-%d %H:%MZ}" if record.started_at else "start unknown"
     right = [Piece("  ".join(part for part in (when, took) if part))]
     room = width - 10 - width_of(status) - sum(width_of(piece.text) + 2 for piece in judged)

@@ -105,12 +105,13 @@ def _ranked(runs: Sequence[RunRecord]) -> list[RunRecord]:
 
 def _columns_and_rows(runs: Sequence[RunRecord]) -> tuple[list[Column], list[list[Piece]]]:
     from runcard._paths import leaves
-    from runcard.cli.rank import cell, differing
+    from runcard.cli.rank import cell, differing, short_titles
 
     metrics, paths = main_metrics(runs), differing(runs)[:6]
-    headings = [Column("", right=True), Column("run"), Column("name", least=6), Column("status", least=6)]
+    headings = [Column("", right=True), Column("run"), Column("name", least=6), Column("status")]
     headings += [Column("verdict", least=4)]
-    headings += [Column(plain_on_screen(name), right=True, least=6) for name in [*metrics, *paths]]
+    headings += [Column(plain_on_screen(name), right=True, least=9) for name in metrics]  # a number is never cut
+    headings += [Column(plain_on_screen(title), right=True, least=6) for title in short_titles(paths)]
     rows = []
     for place, record in enumerate(runs, start=1):
         settings = dict(leaves(record.config))

@@ -8,7 +8,7 @@ import click
 
 from runcard import query
 from runcard._paths import leaves
-from runcard._words import elide, number, plain_on_screen, plural, setting, wrapped
+from runcard._words import elide, number, plain_on_screen, plural, setting, width_of, wrapped
 from runcard.cli import screen
 from runcard.cli.ls import verdict
 from runcard.cli.options import (
@@ -167,15 +167,26 @@ def _explained(found: query.Explanation, width: int) -> list[screen.Line]:
     title += _across([*found.top, *found.bottom])
     lines: list[screen.Line] = [[Piece(elide(title, width), "dim")]]
     lines += [[Piece(part, "bold")] for part in wrapped(plain_on_screen(found.message), width, 4)]
-    for each in found.settings:
+    for each, paths in _alike(found.settings):
         often = "" if each.odds_ratio is None else "more often " if each.odds_ratio > 1 else "less often "
-        where = f"{often}{elide(setting(each.value), 30)}" if each.pattern == "value" else each.pattern
-        head = f"  {elide(plain_on_screen(each.path), max(10, width - 60))}"
-        lines.append(
-            [Piece(head, "bold"), Piece(f"  {where} in the best  strength {each.strength:.2f}  p {each.p:.2g}")]
-        )
+        what = {"value": elide(setting(each.value), 30), "absent": "not set"}.get(each.pattern, each.pattern)
+        told = f"  {often}{what} in the best  strength {each.strength:.2f}  p {each.p:.2g}"
+        names = wrapped(plain_on_screen(", ".join(paths)), width - 2, 3)
+        lines += [[Piece(f"  {name}", "bold")] for name in names]
+        if width_of(names[-1]) + width_of(told) + 2 <= width:
+            lines[-1].append(Piece(told))
+        else:
+            lines.append([Piece(elide(f"  {told}", width))])
         lines += [[Piece(f"    {part}", "dim")] for part in wrapped(plain_on_screen(each.evidence), width - 4, 3)]
     return lines
+
+
+def _alike(settings: Sequence[query.Setting]) -> list[tuple[query.Setting, list[str]]]:
+    """Settings with the same evidence, such as those that only one model has, are one finding."""
+    found: dict[str, tuple[query.Setting, list[str]]] = {}
+    for each in settings:
+        found.setdefault(each.evidence, (each, []))[1].append(each.path)
+    return list(found.values())
 
 
 def _direction(runs: Sequence[RunRecord], metric: str) -> str:
