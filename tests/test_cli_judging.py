@@ -68,6 +68,7 @@ def test_amended_metrics_stand_beside_the_old(one):
     assert data["amendments"][0]["before"] == {"loss": 0.5, "n": None}
     assert data["amendments"][0]["reason"] == "wrong split"
     assert row(one)["metrics.loss"] == "0.75"
+    assert "loss (was 0.5), n (new) amended: wrong split" in call("show", "fit").stdout
 
 
 @pytest.mark.parametrize("metric", ["loss", "=1", "loss=high", "loss="])

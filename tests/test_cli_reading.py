@@ -6,7 +6,9 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 from command_line import call, read
@@ -504,6 +506,29 @@ def test_export_writes_to_standard_output_and_to_files(trainings, tmp_path):
     import pandas as pd
 
     assert len(pd.read_parquet(tmp_path / "runs.parquet")) == 7
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["diff", "fit", "broken"],
+        ["explain", "loss"],
+        ["watch", "broken", "--once"],
+        ["du"],
+        ["gc", "--dry-run"],
+        ["doctor"],
+        ["rank", "loss", "--group-by-seed"],
+        ["verify", "broken"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_json_has_the_keys_that_the_docs_have(trainings, words):
+    """docs/command-line.md names the keys of what each command prints with --json."""
+    page = (Path(__file__).parents[1] / "docs" / "command-line.md").read_text("utf-8")
+    row = next(line for line in page.splitlines() if line.startswith(f"| `{words[0]}` |"))
+    lists = [found.split() for found in re.findall(r"`([^`]*)`", row.split("|")[2])]
+    data = read(*[trainings.best("fit").run_id if word == "fit" else word for word in words])
+    assert list(data[0] if isinstance(data, list) else data) in lists
 
 
 def test_du_counts_what_runs_take(store):

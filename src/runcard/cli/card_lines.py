@@ -196,8 +196,11 @@ def _relations(record: RunRecord, width: int) -> Iterator[Line]:
     if record.verdicts:
         said = record.verdicts[-1].get("verdict") or record.verdicts[-1].get("result") or "done"
         pieces.append(Piece(plain_on_screen(f"rerun: {said}")))
-    amended = [(", ".join(entry.get("metrics") or ()), entry.get("reason")) for entry in record.amendments]
-    pieces += [Piece(plain_on_screen(f"{what} amended: {why or 'no reason given'}"), "yellow") for what, why in amended]
+    for entry in record.amendments:
+        before = entry.get("before") or {}
+        was = {name: "new" if old is None else f"was {number(old)}" for name, old in before.items()}
+        what = ", ".join(f"{name} ({was.get(name, 'new')})" for name in entry.get("metrics") or ())
+        pieces.append(Piece(plain_on_screen(f"{what} amended: {entry.get('reason') or 'no reason given'}"), "yellow"))
     if pieces:
         yield from flow("related" if not record.amendments else "also", pieces, width, indent=_INDENT)
 
