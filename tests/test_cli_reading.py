@@ -333,7 +333,7 @@ def test_diff_shows_where_long_values_part(store):
         with run("fit", config={"data": f"/mnt/share/{'deep/' * 20}{version}"}) as current:
             ids.append(current.run_id)
     row = next(line.split() for line in call("diff", *ids, columns=80).stdout.splitlines() if "data" in line)
-    assert row == ["data", "…deep/v1", "→", "…deep/v2"]
+    assert row == ["data", "…/deep/deep/v1", "→", "…/deep/deep/v2"]
 
 
 def test_diff_tells_a_command_once():

@@ -135,9 +135,9 @@ def _sides(change: Change) -> tuple[str, str]:
 def _parted(old: str, new: str) -> tuple[str, str]:
     """Two long texts that begin alike, from shortly before they part: what is elided at its end would look the same."""
     alike = next((place for place, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
-    if alike < 16 or max(len(old), len(new)) < 24:
+    if alike < 16 or max(len(old), len(new)) <= 30:
         return old, new
-    return f"…{old[alike - 6 :]}", f"…{new[alike - 6 :]}"
+    return f"…{old[alike - 12 :]}", f"…{new[alike - 12 :]}"
 
 
 def _value(value: Any) -> str:
