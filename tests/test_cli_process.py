@@ -121,16 +121,19 @@ def test_completion_is_printed(shell):
     assert "_RUNCARD_COMPLETE" in call("--completion", shell).stdout
 
 
-def test_references_are_completed(store):
-    """The shell completes short ids from the store, and the names of commands."""
+@pytest.mark.parametrize("words", ["show", "--store {} show", "show --store {}"])
+def test_references_are_completed(store, tmp_path, words):
+    """The shell completes short ids from the store that is set, or from the one that is named before or after."""
     with run("r") as current:
         pass
     short = current.run_id[-8:]
+    words = f"runcard {words} {short[:3]}".format(store.root)
     environ = {
         **os.environ,
+        **({"RUNCARD_DIR": str(tmp_path / "another")} if "--store" in words else {}),
         "_RUNCARD_COMPLETE": "bash_complete",
-        "COMP_WORDS": f"runcard show {short[:3]}",
-        "COMP_CWORD": "2",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
     }
     code = "from runcard.__main__ import main; main()"
     result = subprocess.run(

@@ -53,9 +53,15 @@ class Ref(_Param):
         """The newest runs whose short id, or id, begins so."""
         from click.shell_completion import CompletionItem
 
+        from runcard.errors import RuncardError
         from runcard.identity import is_run_id
 
-        root = opened(ctx.find_root()).root
+        # Nothing was called yet that would have put the store where `opened` looks for it.
+        ctx.obj = {"store": (ctx.obj or {}).get("store") or ctx.find_root().params.get("store")}
+        try:
+            root = opened(ctx).root
+        except RuncardError:
+            return []  # the command itself will say it
         names = sorted((entry.name for entry in root.iterdir()), reverse=True) if root and root.is_dir() else []
         found = [name for name in names if is_run_id(name)]
         if incomplete[:2].isdecimal() and any(name.startswith(incomplete) for name in found):
