@@ -187,6 +187,8 @@ def test_no_line_is_wider_than_the_terminal(trainings, crashed, columns):
         current.keep("because " * 60)
         raise ValueError(error)
     first, second = (record.run_id for record in trainings.runs(limit=2))
+    with run("in a long one", experiment="an experiment " * 9):
+        pass
     commands = [["ls"], ["show"], ["show", crashed], ["diff", first, second], ["diff", "--all", first, second]]
     commands += [["rank", "loss"], ["rank", "loss", "--group-by-seed"], ["explain", "loss"], ["leaderboard"], ["du"]]
     commands += [["watch", first, "--once"], ["gc", "--dry-run", "--keep-top", "1"]]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runcard import query
-from runcard._words import number, plain_on_screen
+from runcard._words import elide, number, plain_on_screen
 from runcard.cli import screen
 from runcard.cli.ls import main_metrics, verdict
 from runcard.cli.options import experiment_option, files_store, json_option, opened, store_option
@@ -131,7 +131,8 @@ def _title(name: str, runs: Sequence[RunRecord], limit: int | None) -> str:
 
 def _table(title: str, runs: Sequence[RunRecord]) -> list[screen.Line]:
     headings, rows = _columns_and_rows(runs)
-    return [[Piece(title, "bold")], *screen.table(headings, rows, screen.columns())]
+    width = screen.columns()
+    return [[Piece(title if width is None else elide(title, width), "bold")], *screen.table(headings, rows, width)]
 
 
 def _markdown(title: str, runs: Sequence[RunRecord]) -> str:
