@@ -17,6 +17,7 @@ from records import record
 from runcard import _words, current_run, run
 from runcard.cli import options, screen
 from runcard.cli.diff import _lines as diff_lines
+from runcard.cli.rank import short_titles
 from runcard.query import compare
 from runcard.record import RunRecord
 
@@ -415,6 +416,17 @@ def test_rank_without_the_metric_ends_with_1(trainings):
     assert (result.exit_code, result.stdout) == (1, "")
     assert "train/loss" in result.stderr
     assert read("rank", "accuracy", "-d", "maximize", "--experiment", "none") == []
+
+
+def test_settings_go_by_the_ends_of_their_paths():
+    """What tells the most comes into the heading, a name with dots in it whole; two that end alike keep their paths."""
+    assert short_titles(["optimizer.lr", 'model["v1.5"]', "layers[0]", "a.seed", "b.seed"]) == [
+        "lr",
+        "v1.5",
+        "layers[0]",
+        "a.seed",
+        "b.seed",
+    ]
 
 
 def test_a_setting_of_many_digits_takes_few_columns(store):

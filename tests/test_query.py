@@ -205,6 +205,8 @@ def test_group_by_paths():
         ({}, 1),
     ]
     assert len(aggregate(runs, by=["config.model", "status"])) == 3
+    by_time = [group.to_dict() for group in aggregate(runs, by="started_at")]
+    assert json.loads(json.dumps(by_time)) == by_time
     with pytest.raises(QueryError):
         aggregate(runs, by="model")
     with pytest.raises(SettingError):

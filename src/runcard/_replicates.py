@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from runcard._paths import MISSING, is_seed, leaves, look_up, parts
@@ -73,9 +74,10 @@ class Group:
 
     def to_dict(self) -> dict[str, Any]:
         """Strict JSON data, the runs by id."""
+        common = {path: each.isoformat() if isinstance(each, datetime) else each for path, each in self.config.items()}
         return {
             "experiment": self.experiment,
-            "config": mark(self.config),
+            "config": mark(common),
             "n": self.n,
             "runs": [run.run_id for run in self.runs],
             "seeds": mark(self.seeds),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runcard import query
-from runcard._paths import leaves
+from runcard._paths import leaves, parts
 from runcard._words import elide, number, plain_on_screen, plural, setting, width_of, wrapped
 from runcard.cli import screen
 from runcard.cli.ls import verdict
@@ -270,7 +270,8 @@ def cell(value: Any) -> str:
 
 def short_titles(paths: Sequence[str]) -> list[str]:
     """The last part of each path, which tells the most, where no other path ends the same."""
-    last = [path.rpartition(".")[2] for path in paths]
+    ends = [(parts(path) or (path,))[-1] for path in paths]
+    last = [end if isinstance(end, str) else path for end, path in zip(ends, paths, strict=True)]
     return [short if last.count(short) == 1 else path for short, path in zip(last, paths, strict=True)]
 
 
