@@ -36,6 +36,18 @@ def test_a_reader_that_goes_away_is_no_error(store, buffered):
     assert process.wait(60) == 0
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_a_closed_standard_output_is_no_error(store):
+    """What is said goes nowhere; the exit code is the answer."""
+    with run("r"):
+        pass
+    for command in ("ls", "ls --json", "show", "export"):
+        done = subprocess.run(
+            ["sh", "-c", f'"$0" -m runcard {command} >&-', sys.executable], capture_output=True, timeout=60, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_output_is_plain_when_piped(store):
     """No colour, no pager, no cursor movements in a pipe."""
     with run("r") as current:

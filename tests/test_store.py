@@ -356,6 +356,14 @@ def test_opening_a_store_starts_nothing(store, three):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+def test_a_store_has_a_name(store, three):
+    """An empty name, as of an unset variable, is no folder; `file:` alone is the folder of the setting."""
+    with pytest.raises(SettingError, match="no name"):
+        open_store("")
+    assert open_store("file:").root == store.root
+    assert len(open_store("file:").runs()) == 3
+
+
 def test_a_name_may_look_like_a_path(store):
     """A name that only one run has addresses it, with a slash in it or a dot and zip at its end."""
     for name in ("vit/base", "weights.zip", "twice/there", "twice/there"):

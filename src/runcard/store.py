@@ -39,7 +39,7 @@ def open_store(url: str | os.PathLike[str] | None = None) -> Store:
         url: A folder, or the URL of any sink that can be read back. None means the setting `directory`.
 
     Raises:
-        SettingError: When the URL's scheme is unknown or cannot be read back.
+        SettingError: When the name is empty, or the URL's scheme is unknown or cannot be read back.
 
     >>> open_store("memory:example").runs()
     []
@@ -47,8 +47,10 @@ def open_store(url: str | os.PathLike[str] | None = None) -> Store:
     if url is None:
         return Store(FilesSource(settings.store_root(settings.current())))
     text = os.fspath(url)
+    if not text.strip():
+        raise SettingError("the store has no name; leave it out for the setting `directory`, or name a folder or a URL")
     if isinstance(url, str) and is_url(text):
-        source = registry.resolve(text)
+        source = registry.resolve(text, root=settings.store_root(settings.current()))
         if not callable(getattr(source, "run_ids", None)):
             raise SettingError(f"{registry.name_of(text)} cannot be read back; open a folder or a database")
         return Store(source)

@@ -121,6 +121,8 @@ class App(click.Group):
         **extra: Any,
     ) -> Any:
         """Run a command; when standing alone, end the process with its exit code, an error in one line."""
+        if sys.stdout is None:  # closed by whoever started us: what we say goes nowhere
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open to the end
         given: dict[str, Any] = {**extra, "windows_expand_args": windows_expand_args, "standalone_mode": False}
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, **given)

@@ -47,6 +47,8 @@ def show_command(
     if history is not None:
         points = store.history(ref, history, rank=rank)
         if not points:
+            if rank is not None:
+                raise QueryError(f"rank {rank} of {record.short_id} has no points of {history!r}")
             names = ", ".join(record.metric_summary) or "none"
             raise QueryError(f"{record.short_id} has no points of {history!r}; it has: {names}")
         _write_history(points, as_json=as_json)
