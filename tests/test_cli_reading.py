@@ -148,6 +148,7 @@ def test_ls_of_an_empty_store_is_no_error(store):
     assert (result.exit_code, result.stdout) == (0, "")
     assert "no run yet" in result.stderr
     assert read("ls") == []
+    assert call("ls", "--store", store.root / "typo").stderr.rstrip().endswith("typo, which is no folder yet")
 
 
 def test_the_store_is_named_before_or_after(trainings, tmp_path):

@@ -10,7 +10,7 @@ from runcard import query
 from runcard._words import elide, number, plain_on_screen
 from runcard.cli import screen
 from runcard.cli.ls import main_metrics, verdict
-from runcard.cli.options import experiment_option, files_store, json_option, opened, store_option
+from runcard.cli.options import experiment_option, files_store, json_option, opened, store_option, whereabouts
 from runcard.cli.screen import Column, Piece
 from runcard.record import Status
 
@@ -70,7 +70,7 @@ def leaderboard_command(
         else:
             screen.write([*([[Piece("")]] if place else []), *_table(title, runs[:limit])])
     if not boards:
-        screen.remark(f"no run has ended yet in {store.root or store.url}")
+        screen.remark(f"no run has ended yet in {whereabouts(store)}")
 
 
 def _write_csv(store: Store, experiment: str | None) -> None:

@@ -12,7 +12,7 @@ import click
 from runcard import _facts as facts
 from runcard._words import duration, number, plain_on_screen, plural
 from runcard.cli import screen
-from runcard.cli.options import chosen, cut, filters, json_option, opened, shown, store_option
+from runcard.cli.options import chosen, cut, filters, json_option, opened, shown, store_option, whereabouts
 from runcard.cli.screen import Column, Piece
 from runcard.record import Status
 
@@ -57,7 +57,7 @@ def ls_command(ctx: click.Context, /, as_json: bool, metrics: tuple[str, ...], *
         screen.write(run_table(runs, names, screen.columns()))
     else:
         wanted = any(options[name] for name in ("where", "experiment", "status"))
-        screen.remark(f"no run {'answers to that' if wanted else 'yet'} in {store.root or store.url}")
+        screen.remark(f"no run {'answers to that' if wanted else 'yet'} in {whereabouts(store)}")
     _remark_damaged(runs)
     _remark_unreadable(store)
 

@@ -39,6 +39,12 @@ def files_store(ctx: click.Context) -> Store:
     return store
 
 
+def whereabouts(store: Store) -> str:
+    """Where a store is, for a remark that nothing was found there."""
+    missing = store.root is not None and not store.root.is_dir()
+    return f"{store.root or store.url}{', which is no folder yet' if missing else ''}"
+
+
 class Ref(_Param):
     """A reference to a run; the shell completes it from the store's short ids."""
 

@@ -22,6 +22,7 @@ from runcard.cli.options import (
     opened,
     shown,
     store_option,
+    whereabouts,
 )
 from runcard.cli.screen import Column, Piece
 from runcard.errors import RunNotFound, SettingError
@@ -287,7 +288,7 @@ def _differs(common: Sequence[dict[str, str]], path: str) -> bool:
 
 def _remark_missing(store: Store, runs: Sequence[RunRecord], metric: str) -> None:
     if not runs:
-        screen.remark(f"no run answers to that in {store.root or store.url}")
+        screen.remark(f"no run answers to that in {whereabouts(store)}")
         return
     names = dict.fromkeys(name for record in runs for name in record.metrics)
     listed = ", ".join(list(names)[:8]) + (", …" if len(names) > 8 else "")

@@ -13,7 +13,7 @@ from runcard import _facts as facts
 from runcard._words import duration, elide, number, plain_on_screen, sparkline
 from runcard.cli import screen
 from runcard.cli.ls import ago
-from runcard.cli.options import Ref, json_option, opened, store_option
+from runcard.cli.options import Ref, json_option, opened, store_option, whereabouts
 from runcard.cli.screen import Column, Line, Piece
 from runcard.errors import RunNotFound
 from runcard.record import Status
@@ -86,7 +86,7 @@ def watch_command(ctx: click.Context, ref: str | None, once: bool, interval: flo
 def _running(store: Store) -> str:
     running = store.runs(status=Status.RUNNING, limit=1)
     if not running:
-        raise RunNotFound(f"no run goes on in {store.root or store.url}; `runcard watch REF` shows one that has ended")
+        raise RunNotFound(f"no run goes on in {whereabouts(store)}; `runcard watch REF` shows one that has ended")
     return running[0].run_id
 
 
