@@ -59,6 +59,16 @@ def test_what_comes_back_is_what_went_in(store, database):
     assert [point.value for point in open_store(database).history("latest", "loss")] == [0.1 + 0.2, 1e-310, 5e-324]
 
 
+def test_an_integer_beyond_all_doubles_is_kept(store, database):
+    """It stands as infinite in the tables, with its digits in ``exact`` beside it, and comes back as it was."""
+    with run("train", config={"n": -(10**400)}, sinks=["file:", database]) as r:
+        r.log(count=10**400)
+    assert same(open_store(database).get(r.run_id), store.get(r.run_id))
+    told = [(math.inf, str(10**400))]
+    assert ask(database, "SELECT last, exact FROM runcard_metrics") == told
+    assert ask(database, "SELECT value, exact FROM runcard_points") == told
+
+
 def test_the_tables_can_be_queried_by_hand(database):
     """Runs, settings, metrics, tags, artifacts and points are rows that a person can ask for."""
     r = train(database)

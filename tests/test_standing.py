@@ -97,6 +97,12 @@ def test_infinite_values_are_never_best(store):
     assert [best for _, best, _ in judged(store)] == [False, True, False, True]
 
 
+def test_an_integer_beyond_all_floats_is_a_number(store):
+    """Ten to the four hundredth is finite, and greater than any float."""
+    ends(1.0, 10**400, 2.0, direction="maximize")
+    assert [best for _, best, _ in judged(store)] == [True, True, False]
+
+
 def test_experiments_do_not_meet(store):
     """A better run of another experiment does not count."""
     ends(0.1, experiment="other")

@@ -830,6 +830,24 @@ def test_traceback_has_one_library_frame_and_it_is_hidden(function):
     assert ours[0].f_locals["__tracebackhide__"] is True
 
 
+def test_exception_whose_text_is_no_utf_8(store):
+    """A file's name that is no UTF-8, in a message, a note or a cause, is escaped; the run ends as any that failed."""
+
+    @tracked
+    def f():
+        error = FileNotFoundError(2, "gone", b"\xff.csv".decode("utf-8", "surrogateescape"))
+        error.add_note("lone \ud800")
+        raise error from ValueError("\udcff")
+
+    with pytest.raises(FileNotFoundError):
+        f()
+    record = only(store)
+    assert record.status == "failed"
+    assert "\\udcff.csv" in record.error.message
+    assert record.error.notes == ["lone \\ud800"]
+    assert record.error.causes[0].message == "\\udcff"
+
+
 @pytest.mark.parametrize("kind", [Exception, BaseException])
 def test_exception_with_broken_str_and_repr(kind, store):
     """An exception whose own methods raise stays the user's, and is told by its type."""

@@ -1,6 +1,7 @@
 """How an exception that leaves a run is told: its status, its exit code, and the exception as data.
 
-Nothing here trusts the exception: its ``__str__``, its notes and its chain may be broken, endless or hostile.
+Nothing here trusts the exception: its ``__str__``, its notes and its chain may be broken, endless or hostile, and its
+texts, such as the name of a file, no UTF-8.
 """
 
 from __future__ import annotations
@@ -139,10 +140,10 @@ def _traceback(error: BaseException) -> str:
         lines = traceback.StackSummary.extract(iter(frames), limit=None).format()
     except Exception:  # a source that cannot be read, a broken loader: the record does without
         return ""
-    text = encodable("".join(lines))
+    text = "".join(lines)
     if len(text) > _TRACEBACK:
         text = f"{text[: _TRACEBACK // 2]}\n  …\n{text[-_TRACEBACK // 2 :]}"
-    return text
+    return encodable(text)
 
 
 def _last_users_frame(traceback: TracebackType | None) -> dict[str, Any] | None:

@@ -8,7 +8,6 @@ what "had ended before" means between processes.
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from runcard._shared import make_folder, share
+from runcard._ranking import is_result
 from runcard.locks import locked
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def judge(
         if key not in known:
             known[key] = _best_of(records(), experiment, objective, direction, run_id)
         best, holder = known[key]
-        better = _is_number(value) and (best is None or _beats(value, best, direction))
+        better = is_result(value) and (best is None or _beats(value, best, direction))
         if better:
             known[key] = [value, run_id]
         _write(path, known)
@@ -90,7 +90,7 @@ def tell(root: Path, experiment: str, run_id: str, metrics: Mapping[str, Any]) -
         for key, (best, _) in list(known.items()):
             direction, _, name = key.partition(" ")
             value = metrics.get(name)
-            if _is_number(value) and (best is None or _beats(value, best, direction)):
+            if is_result(value) and (best is None or _beats(value, best, direction)):
                 known[key] = [value, run_id]
                 changed = True
         if changed:
@@ -108,13 +108,9 @@ def _best_of(records: Iterable[RunRecord], experiment: str, objective: str, dire
         if record.experiment != experiment or record.run_id == run_id or record.ended_at is None:
             continue
         value = record.metrics.get(objective)
-        if _is_number(value) and (best[0] is None or _beats(value, best[0], direction)):
+        if is_result(value) and (best[0] is None or _beats(value, best[0], direction)):
             best = [value, record.run_id]
     return best
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _beats(value: Any, other: Any, direction: str) -> bool:

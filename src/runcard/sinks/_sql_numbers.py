@@ -27,7 +27,7 @@ def double(value: Any) -> float | None:
     try:
         return float(value)
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def exact(value: int | float) -> str | None:
