@@ -80,6 +80,7 @@ PLACES += ["duration_s", "user", "parent_id", "started_at", "config.none", "metr
 CONSTANTS = ["0", "1", "0.1", "-1", "1e-310", "inf", "-inf", "2", "True", "False", "None", "'adam'", "'0.1'", "'true'"]
 CONSTANTS += ["'finished'", "'crashed'", "'train'", "'keep'", "''", "'ana'", "nan", str(2**53 + 1), "'a\\0b'"]
 SORTS = [*PLACES, "run_id", "metrics.val/loss", "config.a.b", "started_at", "notes", "tags"]
+SORTS += ["experiment,-metrics.loss", "config.lr,name,-started_at"]
 
 
 @st.composite
@@ -189,6 +190,16 @@ def test_what_is_no_number_goes_last_under_a_limit(database):
     assert [r.run_id[-1] for r in store.runs(sort="-metrics.loss", limit=2)] == ["5", "4"]
     sink.finish(runs[6])
     agree(store, "metrics.loss > 9007199254740992", "metrics.loss", 3)
+
+
+def test_several_keys_under_a_limit(database):
+    """The first ones are those of all runs by all keys, not of the newest runs."""
+    sink = sql.open_sink(database)
+    for n in range(12):
+        sink.finish(made(n, plain(when=n, experiment="ab"[n % 2], metrics={"loss": float(n % 5)})))
+    store = open_store(database)
+    for sort in ("experiment,-metrics.loss", "-metrics.loss,experiment", "experiment,started_at", "tags,-name"):
+        agree(store, "metrics.loss < 4", sort, 3)
 
 
 def plain(**fields):

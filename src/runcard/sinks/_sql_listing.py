@@ -50,8 +50,7 @@ class Listing:
         """
         keys = [] if sort is None else parse_sort(sort)
         check_limit(limit)
-        key = keys[0] if len(keys) == 1 else None
-        return self._answer(question, limit, lambda found: found.sorted_by(keys, limit), _first_by(key))
+        return self._answer(question, limit, lambda found: found.sorted_by(keys, limit), _first_by(keys))
 
     def ranked(
         self, question: Question, metric: str, direction: str, at: At, limit: int | None
@@ -100,9 +99,13 @@ class Listing:
 _NOTHING: Any = []
 
 
-def _first_by(key: SortKey | None) -> First | None:
-    if key is None:
+def _first_by(keys: Sequence[SortKey]) -> First | None:
+    """What SQL can put the runs in order by; None when that is several keys, or nothing that a column holds."""
+    if not keys:
         return NEWEST
+    if len(keys) > 1:
+        return None
+    (key,) = keys
     way = "DESC" if key.descending else "ASC"
     if key.field == "metrics" and key.name is not None and not is_unsayable(key.name):
         return First("metrics", key.name, way)
