@@ -68,6 +68,7 @@ def test_select_by_all_conditions():
         {"status": "done"},
         {"limit": -1},
         {"limit": "3"},
+        {"limit": True},
         {"sort": "loss"},
         {"sort": ""},
         {"sort": "-"},

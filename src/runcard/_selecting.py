@@ -142,7 +142,7 @@ def predicate(where: str | Callable[[RunRecord], bool] | None) -> Callable[[RunR
 
 def check_limit(limit: int | None) -> int | None:
     """Refuse what is no number of runs."""
-    if limit is not None and (not isinstance(limit, int) or limit < 0):
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 0):
         raise QueryError(f"limit is a number of runs, 0 or more, not {limit!r}")
     return limit
 
