@@ -39,11 +39,11 @@ def server():
         process.stdin.close()
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", "memory", "s3"])
 def url(request, tmp_path, monkeypatch):
     """An empty prefix."""
-    if request.param == "local":
-        return f"local://{tmp_path}/objects"
+    if request.param != "s3":
+        return f"{request.param}://{tmp_path}/objects"
     address = request.getfixturevalue("server")
     for name, value in {
         "AWS_ENDPOINT_URL": address,
@@ -151,11 +151,36 @@ def test_bad_urls_and_missing_packages(monkeypatch):
     """No bucket, and no package: said when the sink is set."""
     import importlib.util
 
-    with pytest.raises(SettingError, match="names no bucket"):
-        configure(sinks=["s3://"])
+    for url in ("s3://", "s3:", "s3:///prefix"):
+        with pytest.raises(SettingError, match="names no bucket; write s3://bucket/prefix"):
+            configure(sinks=[url])
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(MissingExtra, match=r'pip install "runcard\[s3\]"'):
         configure(sinks=["s3://elsewhere/x"])
+
+
+def test_every_file_system_of_fsspec_is_an_object_store(tmp_path, monkeypatch):
+    """One that somebody registered takes runs, folders made where it has them; one without its package says so."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    fsspec_registry = sys.modules["fsspec.registry"]  # the package's `registry` is another thing
+
+    class Shelf(LocalFileSystem):
+        protocol = "shelf"
+
+        @classmethod
+        def _strip_protocol(cls, path):
+            return super()._strip_protocol(str(path).removeprefix("shelf://"))
+
+    monkeypatch.setitem(fsspec_registry._registry, "shelf", Shelf)
+    r = train(f"shelf://{tmp_path}/objects")
+    assert open_store(f"shelf://{tmp_path}/objects").get(r.run_id).name == "train"
+    assert (tmp_path / "objects" / r.run_id / "artifacts" / "deep" / "model.bin").read_bytes() == b"weights"
+    monkeypatch.setitem(
+        fsspec_registry.known_implementations, "drawer", {"class": "no_such_package.Drawer", "err": "Install drawerfs"}
+    )
+    with pytest.raises(MissingExtra, match="Install drawerfs"):
+        configure(sinks=["drawer://elsewhere/x"])
 
 
 def test_a_listing_while_others_gather_misses_nothing(tmp_path, monkeypatch):

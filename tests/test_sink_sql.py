@@ -225,7 +225,11 @@ def test_the_tables_move_with_the_version(monkeypatch, database):
 
 
 @pytest.mark.parametrize(
-    "url", ["sqlite:", "sqlite://", "sqlite:///", "sqlite:///:memory:", "postgresql://host", "postgresql://h:x/db"]
+    "url",
+    [
+        *("sqlite:", "sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite+aiosqlite:///runs.db"),
+        *("postgresql://host", "postgresql://h:x/db", "postgresql+asyncpg://host/db", "postgresql+psycopg2://host/db"),
+    ],
 )
 def test_a_bad_url_is_refused_when_it_is_set(url):
     """configure() says what is wrong, without connecting."""

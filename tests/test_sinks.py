@@ -232,6 +232,8 @@ def test_sinks_leave_no_threads_behind():
     [
         ("carrier-pigeon:coop", "no sink is known for 'carrier-pigeon'"),
         ("runcards", "file:runcards"),
+        ("postgres://db/runs", "did you mean postgresql://user@host/database?"),
+        ("https://objects/runs", "no sink is known for 'https'"),
         (":memory:", "accepted are"),
         ("ht tp://x", "accepted are"),
     ],

@@ -122,7 +122,7 @@ def test_sync_delivers_what_is_waiting(tmp_path, store, left_behind):
     """While the sink is down sync says so and keeps it; once it is up, all is delivered and nothing waits."""
     done = call("sync")
     assert (done.exit_code, done.stdout) == (2, "0 runs delivered\n")
-    assert "unable to open database file" in done.stderr
+    assert "is not there; make it first" in done.stderr
     assert "3 runs could not be brought over" in done.stderr
     (tmp_path / "deep").mkdir()
     assert call("sync").stdout == "3 runs delivered\n"
@@ -163,7 +163,7 @@ def test_doctor_tells_a_sink_that_works_from_one_that_does_not(tmp_path, store, 
     assert done.exit_code == 2
     assert "ok  file:" in done.stdout
     assert f"BAD {left_behind}: " in done.stdout
-    assert "unable to open database file; 3 runs waiting" in done.stdout
+    assert "is not there; make it first; 3 runs waiting" in done.stdout
     found = read("doctor", database)
     assert [(entry["fine"], entry["said"], entry["waiting"]) for entry in found] == [
         (True, "can be reached and written", 0)

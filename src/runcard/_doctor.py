@@ -39,7 +39,8 @@ def examine(url: str) -> Finding:
     try:
         probe()
     except Exception as error:  # what the sink says is the finding
-        return Finding(name, False, str(error) if isinstance(error, RuncardError) else describe(error), waiting)
+        said = str(error) if isinstance(error, RuncardError) else describe(error)
+        return Finding(name, False, said.removeprefix(f"{getattr(sink, 'url', name)}: "), waiting)
     return Finding(name, True, "can be reached and written", waiting)
 
 

@@ -90,7 +90,7 @@ def deliver_pending(to: str | None = None, store: Path | None = None, *, progres
         try:
             parcel.advance(sink)
         except Exception as error:  # a sink may raise anything; the run stays noted, the next one is tried
-            problems.append(f"{told['run_id']}: {describe(error)}")
+            problems.append(f"{told['run_id']}: {_said(error)}")
         else:
             done += 1
     return Synced(done, 0, running, problems)
@@ -187,7 +187,7 @@ class _Copying:
             self._fail(run_id, StoreError("it is not among the runs of the copy"))
 
     def _fail(self, run_id: str, error: Exception) -> None:
-        self.problems.append(f"{run_id}: {error if isinstance(error, RuncardError) else describe(error)}")
+        self.problems.append(f"{run_id}: {_said(error)}")
 
 
 class Folder:
@@ -319,6 +319,10 @@ def _hashes(journals: Mapping[str, Iterable[Event]]) -> Hashes:
         for writer, events in journals.items()
         for event in events
     }
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, RuncardError) else describe(error)
 
 
 def _bare(event: Event) -> Event:

@@ -142,6 +142,8 @@ class Database:
 
     def write(self, work: Callable[[Transaction], T]) -> T:
         """Write within one transaction, which is tried again while others are in the way. Raises `StoreError`."""
+        if self.path is not None and not os.path.isdir(os.path.dirname(self.path)):
+            raise StoreError(f"{self._name}: the folder {os.path.dirname(self.path)} is not there; make it first")
         return self._tried(lambda: self._write(work))
 
     def _read(self, work: Callable[[Transaction], T], empty: T) -> T:

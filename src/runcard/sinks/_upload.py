@@ -38,6 +38,12 @@ def put(system: Any, path: Path, target: str, *, large: int) -> None:
             bar.close()
 
 
+def protocols(system: Any) -> set[str]:
+    """What fsspec calls a file system: one name or several."""
+    protocol = system.protocol
+    return {protocol} if isinstance(protocol, str) else set(protocol)
+
+
 class Bar:
     """How far an upload is; what fsspec calls a callback."""
 
@@ -90,7 +96,7 @@ def _draw(text: str) -> None:
 
 def _in_parts(system: Any, size: int) -> dict[str, int]:
     """What tells the back ends that have parts how large they are; the others write them as they like."""
-    if _protocols(system) & {"s3", "s3a", "gs", "gcs"}:
+    if protocols(system) & {"s3", "s3a", "gs", "gcs"}:
         return {"chunksize": max(PART, -(-size // _PARTS))}
     return {}
 
@@ -104,8 +110,3 @@ def _is_there(system: Any, path: Path, target: str, size: int) -> bool:
     except (OSError, KeyError, NotImplementedError, AttributeError):
         return False  # not there, or of a kind that does not tell
     return uploaded >= path.stat().st_mtime
-
-
-def _protocols(system: Any) -> set[str]:
-    protocol = system.protocol
-    return {protocol} if isinstance(protocol, str) else set(protocol)

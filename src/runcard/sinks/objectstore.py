@@ -27,8 +27,8 @@ from runcard.errors import MissingExtra, RunNotFound, SettingError, StoreError, 
 from runcard.identity import is_run_id
 from runcard.journal import decode, encode
 from runcard.record import History, RunRecord, fold
-from runcard.sinks._upload import put
-from runcard.sinks.registry import without_credentials
+from runcard.sinks._upload import protocols, put
+from runcard.sinks.registry import scheme_of, without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,15 @@ if TYPE_CHECKING:
 LOOKS = 5  # how often a listing is tried while others gather
 GATHER = 50  # so many small objects of one kind are made one
 _ON_REQUEST = {"diff": "diff.patch", "output": "output.log"}  # option → file
-_PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
+_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
+_FLAT = frozenset((*_PACKAGES, "oss", "oci", "tos"))  # they have no folders, and their buckets are there
+_NO_PLACES = frozenset(  # fsspec's that are only read, or are a way of looking at another
+    (
+        *("http", "https", "data", "git", "github", "gist", "wandb", "dvc", "zip", "tar", "libarchive", "reference"),
+        *("generic", "dir", "cached", "blockcache", "filecache", "simplecache", "async_wrapper", "asyncwrapper"),
+    )
+)
+_HERE = frozenset(("file", "local", "memory"))  # what goes there stays on this machine
 
 
 def open_sink(url: str) -> ObjectStoreSink:
@@ -49,18 +57,35 @@ def open_sink(url: str) -> ObjectStoreSink:
     return ObjectStoreSink(url)
 
 
+def knows(scheme: str) -> bool:
+    """Whether fsspec, when it is there, has a file system of that name that a folder can be put into."""
+    try:
+        from fsspec.registry import known_implementations, registry  # type: ignore[import-untyped]  # no types
+    except ImportError:
+        return False
+    return scheme not in _NO_PLACES and (scheme in registry or scheme in known_implementations)
+
+
 def _check(url: str) -> None:
     """Refuse what cannot work, without connecting."""
     from importlib.util import find_spec
 
     address, _ = _parsed(url)
-    scheme, _, rest = address.partition("://")
-    if not rest.strip("/"):
-        raise SettingError(f"{without_credentials(url)!r} names no bucket; write {scheme.rstrip(':')}://bucket/prefix")
+    scheme, rest = scheme_of(address), address.partition("://")[2]
+    bucket = rest.partition("/")[0] if scheme in _PACKAGES else rest.strip("/")
+    if not bucket and scheme != "memory":
+        raise SettingError(f"{without_credentials(url)!r} names no bucket; write {scheme}://bucket/prefix")
     for package in ("fsspec", _PACKAGES.get(scheme, "fsspec")):
         if find_spec(package) is None:
             hint = 'pip install "runcard[s3]"' if package in ("fsspec", "s3fs") else f"pip install {package}"
             raise MissingExtra(f"{package} is not installed: {hint}")
+    if scheme not in _PACKAGES:
+        from fsspec import get_filesystem_class  # type: ignore[import-untyped]  # it comes without types
+
+        try:
+            get_filesystem_class(scheme)
+        except ImportError as error:  # it says what to install
+            raise MissingExtra(f"{scheme}:// needs one more package. {error}") from None
 
 
 open_sink.check = _check  # type: ignore[attr-defined]  # what `registry.check` asks of a factory
@@ -160,7 +185,7 @@ class ObjectStoreSink:
             raise StoreError(f"the run {record.short_id} lies in no folder that could be uploaded")
         system, base = self._system
         folder, large = Path(record.folder), settings.current().large_artifact
-        withheld = frozenset[str]() if _is_local(system) else self._withheld
+        withheld = frozenset[str]() if protocols(system) & _HERE else self._withheld
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(folder)
             if name.as_posix() in withheld:
@@ -274,14 +299,9 @@ def _put(system: Any, path: str, content: bytes) -> None:
 
 
 def _make_parent(system: Any, path: str) -> None:
-    """Folders are made where the file system has them: object stores have none, and their buckets are there."""
-    if _is_local(system):
+    """Folders are made where the file system has them."""
+    if not protocols(system) & _FLAT:
         system.makedirs(path.rpartition("/")[0], exist_ok=True)
-
-
-def _is_local(system: Any) -> bool:
-    """Whether what goes there stays on this machine."""
-    return "file" in (system.protocol if isinstance(system.protocol, tuple) else (system.protocol,))
 
 
 def _parsed(url: str) -> tuple[str, frozenset[str]]:

@@ -1,12 +1,14 @@
 """Sinks by URL: which scheme is whose, loaded by name on demand.
 
 A plug-in registers an entry point of the group ``runcard.sinks``, named as its scheme, that takes the URL and gives
-the sink. Our own are listed here too, since reading all entry points costs tens of milliseconds.
+the sink. Our own are listed here too, since reading all entry points costs tens of milliseconds. What nobody claims
+and fsspec knows as a file system is an object store; so is ``memory://``, which is fsspec's, unlike ``memory:``.
 """
 
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +28,7 @@ _OWN = {
     "otlp": "runcard.sinks.otlp:open_sink",
     "wandb": "runcard.sinks.wandb:open_sink",
 }
-_OBJECT_STORES = ("gs", "gcs", "az", "abfs", "local", "hdfs", "sftp", "webdav")  # by what fsspec calls them
+_OBJECT_STORES = ("s3a", "gs", "gcs", "az", "abfs", "local", "hdfs", "sftp", "webdav")  # by what fsspec calls them
 _EXAMPLES = {
     "file": "file:runcards",
     "memory": "memory:",
@@ -59,7 +61,7 @@ def check(sink: Any) -> None:
         SettingError: For an unknown scheme or a malformed URL; `MissingExtra` when its packages are not installed.
     """
     if isinstance(sink, str) and sink not in _checked:
-        url_check = getattr(_factory(scheme_of(sink)), "check", None)
+        url_check = getattr(_factory(sink), "check", None)
         if url_check is not None:
             url_check(sink)
         _checked.add(sink)
@@ -82,7 +84,7 @@ def resolve(sink: Any, *, root: Path | None = None) -> Any:
         return sink
     if sink == "file:" and root is not None:
         sink = f"file:{root}"
-    return _factory(scheme_of(sink))(sink)
+    return _factory(sink)(sink)
 
 
 def is_files(sink: Any) -> bool:
@@ -123,15 +125,26 @@ def accepted() -> str:
     return ", ".join(_EXAMPLES.get(name, f"{name}:") for name in _OWN) + ", a plug-in's, or any callable"
 
 
-def _factory(scheme: str) -> Callable[[str], Any]:
-    target = _OWN.get("s3" if scheme in _OBJECT_STORES else scheme)
+def _factory(url: str) -> Callable[[str], Any]:
+    scheme = scheme_of(url)
+    is_address = url.startswith(f"{scheme}://")
+    is_objects = scheme in _OBJECT_STORES or (is_address and scheme == "memory")
+    target = _OWN.get("s3" if is_objects else scheme)
     if target is not None:
-        module, _, name = target.partition(":")
-        factory: Callable[[str], Any] = getattr(import_module(module), name)
-        return factory
+        return _loaded(target)
     from importlib.metadata import entry_points
 
     for entry in entry_points(group="runcard.sinks", name=scheme):
         loaded: Callable[[str], Any] = entry.load()
         return loaded
-    raise SettingError(f"no sink is known for {scheme!r}; accepted are {accepted()}")
+    if is_address and import_module("runcard.sinks.objectstore").knows(scheme):
+        return _loaded(_OWN["s3"])
+    close = get_close_matches(scheme, _OWN, 1)
+    hint = f"did you mean {_EXAMPLES[close[0]]}? " if close else ""
+    raise SettingError(f"no sink is known for {scheme!r}; {hint}accepted are {accepted()}")
+
+
+def _loaded(target: str) -> Callable[[str], Any]:
+    module, _, name = target.partition(":")
+    factory: Callable[[str], Any] = getattr(import_module(module), name)
+    return factory

@@ -43,6 +43,9 @@ def _check(url: str) -> None:
 
     wanted = ["sqlalchemy"]
     scheme, _, rest = url.partition(":")
+    if scheme not in ("sqlite", "postgresql", "postgresql+psycopg"):
+        plain = scheme.partition("+")[0]
+        raise SettingError(f"{without_credentials(url)} names a driver that runcard does not use; write {plain}://…")
     if scheme == "sqlite":
         if not rest.startswith("///") or not rest[3:].partition("?")[0] or rest[3:].startswith(":memory:"):
             raise SettingError(f"{url!r} names no file; write sqlite:///runs.db, or sqlite:////data/runs.db")
@@ -54,8 +57,7 @@ def _check(url: str) -> None:
             raise SettingError(f"{without_credentials(url)} has no valid host and port") from None
         if not split.path.strip("/") and "dbname=" not in split.query:
             raise SettingError(f"{without_credentials(url)} names no database; write postgresql://user@host/database")
-        if scheme in ("postgresql", "postgresql+psycopg"):
-            wanted.append("psycopg")
+        wanted.append("psycopg")
     for package in wanted:
         if find_spec(package) is None:
             raise MissingExtra(f'{package} is not installed: pip install "runcard[sql]"')
