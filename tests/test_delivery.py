@@ -44,8 +44,8 @@ def server(monkeypatch):
             return [entry[4] if entry[0] == "event" else entry[0] for entry in self.told if entry[1] == run_id]
 
     found = Server()
-    factory = registry._factory
-    monkeypatch.setattr(registry, "_factory", lambda scheme: (lambda _: found) if scheme == "test" else factory(scheme))
+    known = registry._factory
+    monkeypatch.setattr(registry, "_factory", lambda url: (lambda _: found) if url.startswith("test:") else known(url))
     monkeypatch.setattr(delivery, "AGAIN_S", (0.01, 0.05))
     return found
 

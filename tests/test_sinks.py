@@ -246,6 +246,34 @@ def test_unknown_urls_are_refused_with_what_there_is(url, says):
         run(sinks=[url])
 
 
+async def send(record):
+    """A coroutine function."""
+
+
+class Poster:
+    """What somebody forgot the brackets of."""
+
+    def __call__(self, record):
+        """Take a record."""
+
+
+@pytest.mark.parametrize(
+    ("sink", "says"),
+    [
+        (send, "without a loop"),
+        (lambda record: (yield record), "take the yield out"),
+        (Poster, r"write Poster\(\) for one"),
+        (object(), "an object with start, append and finish"),
+    ],
+)
+def test_what_would_take_no_record_is_refused(sink, says):
+    """Something that can be called, and does nothing with a record when it is, is refused when it is set."""
+    with pytest.raises(SettingError, match=says):
+        configure(sinks=["file:", sink])
+    with pytest.raises(SettingError, match=says):
+        run(sinks=[sink])
+
+
 def test_no_message_shows_a_urls_password():
     """A refused URL is shown without its credentials."""
     with pytest.raises(SettingError) as refused:

@@ -94,6 +94,29 @@ def test_whatever_a_sink_raises_at_any_call(store, fault, method, nth):
     assert sink.done.count("finish") == (1 if method == "finish" else 2)
 
 
+def test_a_sink_that_refuses_every_event_is_told_once_a_run(store):
+    """Its failure is recorded, which is an event again, which it refuses too: that is not recorded once more."""
+
+    class Refusing:
+        def start(self, record):
+            pass
+
+        def append(self, run_id, event):
+            raise OSError("no")
+
+        finish = start
+
+    with pytest.warns(RuncardWarning, match="failed at append: OSError: no") as said, run(sinks=["file:", Refusing()]):
+        for _ in range(5):
+            log(x=1)
+            time.sleep(0.1)  # it is looked at every 0.2 s
+    assert len(said) == 1
+    (record,) = store.runs()
+    assert record.losses == {"sinks": 1}
+    lines = (store.root / record.run_id / "journal.jsonl").read_bytes().splitlines()
+    assert sum(b'"kind":"sink"' in line for line in lines) == 1
+
+
 @pytest.mark.parametrize("fault", RAISING)
 def test_a_function_that_raises_each_time(store, fault):
     """A broken function warns once a process, however many runs it fails in; each run records it."""

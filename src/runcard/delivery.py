@@ -358,17 +358,22 @@ class Courier:
         self._call(ticket.report, "finish" if callable(finish) else "", ticket.record)
 
     def _feed(self, tail: _Tail) -> None:
+        """Hand over what is new; the first failure is told for all: telling it is an event, which comes here too."""
         for event in tail.new_events():
-            self._call(tail.report, "append", tail.run_id, event)
+            fine = self._call(None if tail.has_failed else tail.report, "append", tail.run_id, event)
+            tail.has_failed = tail.has_failed or not fine
 
-    def _call(self, report: Report, method: str, *arguments: Any) -> None:
-        """Call the sink; whatever it raises is its own affair, `SystemExit` included."""
+    def _call(self, report: Report | None, method: str, *arguments: Any) -> bool:
+        """Call the sink, and whether that went well; what it raises is its own affair, `SystemExit` included."""
         try:
             (getattr(self.sink, method) if method else self.sink)(*arguments)
         except BaseException as error:  # nothing a sink raises in its own thread may end that thread
-            problem = f"{method or 'call'}: {describe(error)}"
-            self._problems.append(problem)
-            report(self.name, problem)
+            if report is not None:
+                problem = f"{method or 'call'}: {describe(error)}"
+                self._problems.append(problem)
+                report(self.name, problem)
+            return False
+        return True
 
 
 class _Tail:
@@ -377,6 +382,7 @@ class _Tail:
     def __init__(self, run_id: str, path: Path | None, report: Report) -> None:
         self.run_id = run_id
         self.report = report
+        self.has_failed = False
         self._path = path
         self._offset = 0
 

@@ -274,7 +274,25 @@ def _sinks(value: Any) -> tuple[Any, ...]:
             raise TypeError("a sink is a URL, a function of a record, or an object with start, append and finish")
         if isinstance(item, str) and ":" not in item:
             raise ValueError(f"{item!r} is no URL; write file:{item} for a folder, sqlite:///{item} for a database")
+        if not isinstance(item, str):
+            _check_callable(item)
     return tuple(items)
+
+
+def _check_callable(sink: Any) -> None:
+    """Refuse what can be called but would do nothing then: each of its records would be lost."""
+    import inspect
+
+    if isinstance(sink, type) and (hasattr(sink, "finish") or any("__call__" in vars(base) for base in sink.__mro__)):
+        raise TypeError(f"{sink.__name__} is the class of a sink; write {sink.__name__}() for one")
+    called = [sink, getattr(sink, "__call__", None), *(getattr(sink, name, None) for name in _LIVE)]  # noqa: B004 - its own
+    if any(inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each) for each in called):
+        raise TypeError("a sink is called in a thread of its own, without a loop: it is no coroutine function")
+    if any(inspect.isgeneratorfunction(each) for each in called):
+        raise TypeError("a generator function runs only when it is iterated; take the yield out of the sink")
+
+
+_LIVE = ("start", "append", "finish")
 
 
 def _captures(value: Any) -> tuple[str, ...]:
