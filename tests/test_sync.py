@@ -132,6 +132,40 @@ def test_sync_delivers_what_is_waiting(tmp_path, store, left_behind):
     assert all(same(there.get(found.run_id), found) for found in store.runs())
 
 
+def test_a_sink_that_is_down_is_waited_for_once(store, left_behind, monkeypatch):
+    """After one run that it did not take, and a probe, the others are not tried: each would wait in vain."""
+    tried = []
+    monkeypatch.setattr(_parcels.Parcel, "advance", lambda *_: tried.append(1) or (_ for _ in ()).throw(OSError("no")))
+    done = call("sync")
+    assert (done.exit_code, len(tried)) == (2, 1)
+    assert done.stderr.count(f"waits for {left_behind} as well") == 2
+    assert "3 runs could not be brought over" in done.stderr
+
+
+def test_a_run_that_waits_for_two_sinks_is_one_run(tmp_path, store, left_behind):
+    """What is delivered is counted by runs, not by their sinks."""
+    other = f"sqlite:///{tmp_path}/deep/other.db"
+    with pytest.warns(RuncardWarning), run("two", sinks=["file:", left_behind, other], capture=["-git"]):
+        pass
+    delivery._forget_threads()
+    (tmp_path / "deep").mkdir()
+    configure(sinks=["file:", left_behind, other])
+    assert call("sync").stdout == "4 runs delivered\n"
+    assert len(open_store(other).runs()) == 1
+
+
+def test_a_copy_from_or_to_nowhere_is_refused_at_once(tmp_path, store):
+    """A folder or a file that is not there, a target that cannot be reached: said once, before any run is read."""
+    train(1)
+    for nowhere in (tmp_path / "nowhere", f"sqlite:///{tmp_path}/nowhere.db"):
+        done = call("sync", nowhere, tmp_path / "copy")
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert "there is no store at" in done.stderr
+    done = call("sync", store.root, f"sqlite:///{tmp_path}/missing/runs.db")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.count("is not there; make it first") == 1
+
+
 def test_sync_delivers_elsewhere(tmp_path, store, left_behind):
     """With --to what waits goes to another sink, and is not waited for any more."""
     url = f"sqlite:///{tmp_path}/other.db"
@@ -193,6 +227,7 @@ def test_usage(store):
     """One place without the other is wrong usage."""
     assert call("sync", store.root).exit_code == 2
     assert "--to" in call("sync", "--help").stdout
+    store.root.mkdir()
     assert _sync.copy(str(store.root), "memory:copy") == (0, 0, 0, [])
 
 

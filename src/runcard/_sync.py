@@ -73,7 +73,8 @@ def deliver_pending(to: str | None = None, store: Path | None = None, *, progres
             found[name_of_sink(sink)] = sink
     if to is not None and not any(is_live(sink) for sink in found.values()):
         raise StoreError(f"{registry.name_of(to)} is no sink that runs are delivered to; `runcard sync FROM TO` copies")
-    done = running = 0
+    running, done = 0, set[str]()
+    down: set[int] = set()  # the sinks that nothing can be written to: the next runs would wait for them in vain
     problems: list[str] = []
     for note in progress([note for root in (places() if store is None else [store]) for note in notes(root)]):
         told = read_note(note)
@@ -83,6 +84,9 @@ def deliver_pending(to: str | None = None, store: Path | None = None, *, progres
         if sink is None:
             problems.append(f"{told['run_id']} waits for {told['sink']}, which is not among the sinks; --to names one")
             continue
+        if id(sink) in down:
+            problems.append(f"{told['run_id']} waits for {name_of_sink(sink)} as well")
+            continue
         parcel = Parcel.left_behind(note, elsewhere=told["sink"] not in found)
         if parcel is None:
             running += note.exists()
@@ -91,9 +95,11 @@ def deliver_pending(to: str | None = None, store: Path | None = None, *, progres
             parcel.advance(sink)
         except Exception as error:  # a sink may raise anything; the run stays noted, the next one is tried
             problems.append(f"{told['run_id']}: {_said(error)}")
+            if _cannot_be_written(sink):
+                down.add(id(sink))
         else:
-            done += 1
-    return Synced(done, 0, running, problems)
+            done.add(told["run_id"])
+    return Synced(len(done), 0, running, problems)
 
 
 def places() -> list[Path]:
@@ -114,10 +120,17 @@ def copy(source: str, target: str, *, progress: Progress = iter) -> Synced:
         progress: Is given all run ids, and gives them back one by one.
 
     Raises:
-        SettingError: For a URL that is not accepted; `StoreError` when the source cannot be read.
+        SettingError: For a URL that is not accepted.
+        StoreError: When the source is not there or cannot be read, or the target cannot be written.
     """
     store = open_store(source)
+    place = store.root or getattr(store._source, "path", None)
+    if place is not None and not os.path.exists(place):
+        raise StoreError(f"there is no store at {store.url}")
     copying = _Copying(store._source, _target(target))
+    problem = _cannot_be_written(copying.target)
+    if problem is not None:
+        raise StoreError(problem)
     for run_id in progress(sorted(copying.origin.run_ids())):
         copying.add(run_id)
     copying.flush()
@@ -132,7 +145,7 @@ class _Copying:
         self.origin = origin
         self.done = self.there = self.running = 0
         self.problems: list[str] = []
-        self._target = target
+        self.target = target
         self._together = TOGETHER if all(callable(getattr(target, name, None)) for name in _MANY) else 1
         self._waiting: list[tuple[RunRecord, Journals]] = []
         self._events = 0
@@ -159,7 +172,7 @@ class _Copying:
         waiting, self._waiting, self._events = self._waiting, [], 0
         if len(waiting) > 1:
             try:
-                new = _copied_together(waiting, self._target)
+                new = _copied_together(waiting, self.target)
             except Exception:  # whose fault it is, is found one by one
                 new = -1
             if new >= 0:
@@ -169,7 +182,7 @@ class _Copying:
                 return
         for record, journals in waiting:
             try:
-                if _copied(record, journals, self._target):
+                if _copied(record, journals, self.target):
                     self.done += 1
                 else:
                     self.there += 1
@@ -179,7 +192,7 @@ class _Copying:
 
     def count(self) -> None:
         """See that every run is in the copy, when that can be read."""
-        readable = self._target.source if isinstance(self._target, Folder) else self._target
+        readable = self.target.source if isinstance(self.target, Folder) else self.target
         if not self._brought or not callable(getattr(readable, "run_ids", None)):
             return
         for run_id in sorted(set(self._brought).difference(readable.run_ids())):
@@ -319,6 +332,17 @@ def _hashes(journals: Mapping[str, Iterable[Event]]) -> Hashes:
         for writer, events in journals.items()
         for event in events
     }
+
+
+def _cannot_be_written(target: Any) -> str | None:
+    """Why nothing can be written there, as far as it can be tried without a run."""
+    probe = getattr(target, "probe", None)
+    try:
+        if callable(probe):
+            probe()
+    except Exception as error:  # what a sink says is the answer
+        return _said(error)
+    return None
 
 
 def _said(error: Exception) -> str:

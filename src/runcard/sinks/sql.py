@@ -233,6 +233,11 @@ class SqlSink:
         return
 
     @property
+    def path(self) -> str | None:
+        """The file of SQLite, be it there or not; None on a server."""
+        return self._database.path
+
+    @property
     def _database(self) -> Database:
         if self._opened is None:
             from runcard.sinks._sql_engine import Database
