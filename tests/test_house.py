@@ -73,8 +73,8 @@ HEAVY = {
     "sqlalchemy": {"sinks._sql_engine"},
     "wandb": {"sinks._wandb_program"},
     "fsspec": {"sinks.objectstore"},
-    "opentelemetry": {"sinks._otlp_messages"},
-    "grpc": {"sinks._otlp_send"},
+    "opentelemetry": {"sinks._otel_messages"},
+    "grpc": {"sinks._otel_send"},
     "psutil": {"capture.resources", "identity"},  # identity lies below capture, and asks it where there is no /proc
     "pandas": {"_frames"},
     "polars": {"_frames"},

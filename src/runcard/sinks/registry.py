@@ -25,7 +25,7 @@ _OWN = {
     "postgresql": "runcard.sinks.sql:open_sink",
     "s3": "runcard.sinks.objectstore:open_sink",
     "mlflow": "runcard.sinks.mlflow:open_sink",
-    "otlp": "runcard.sinks.otlp:open_sink",
+    "otlp": "runcard.sinks.otel:open_sink",
     "wandb": "runcard.sinks.wandb:open_sink",
 }
 _OBJECT_STORES = ("s3a", "gs", "gcs", "az", "abfs", "local", "hdfs", "sftp", "webdav")  # by what fsspec calls them

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from runcard.sinks._otlp_messages import Line, Reading
-from runcard.sinks._otlp_run import nanoseconds, plain
+from runcard.sinks._otel_messages import Line, Reading
+from runcard.sinks._otel_run import nanoseconds, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from runcard.events import Event
     from runcard.record import RunRecord
-    from runcard.sinks._otlp_run import Pairs
+    from runcard.sinks._otel_run import Pairs
 
     Series = Callable[[str | None], Pairs]
 

@@ -37,9 +37,9 @@ from runcard import RuncardWarning, attach, configure, log, open_store, run
 from runcard.errors import MissingExtra, SettingError, StoreError
 from runcard.journal import Reading, encode
 from runcard.record import History, Point, Status
-from runcard.sinks import otlp, registry
-from runcard.sinks._otlp_address import read
-from runcard.sinks._otlp_run import parent_on_disk
+from runcard.sinks import otel, registry
+from runcard.sinks._otel_address import read
+from runcard.sinks._otel_run import parent_on_disk
 from runcard.testing import check_sink
 
 KINDS = {
@@ -435,7 +435,7 @@ def test_many_points_go_in_several_requests_in_their_order(receiver, store):
     with run("train", sinks=["file:"]) as r:
         for number in range(250):
             r.log({f"metric{index}": number for index in range(40)})
-    otlp.open_sink(receiver.url).extend(r.run_id, events_of(r))
+    otel.open_sink(receiver.url).extend(r.run_id, events_of(r))
     assert [value(point) for name, point in receiver.points if name == "metric7"] == list(range(250))
     assert len(receiver.points) == 10_000
     assert max(message.ByteSize() for _, message in receiver.requests) < 1_000_000
@@ -517,7 +517,7 @@ def test_a_long_output_goes_in_several_requests(receiver, store):
     with run("train", sinks=["file:"], capture=["console"]) as r:
         for number in range(2_000):
             print(f"{number} {'x' * 500}")
-    otlp.open_sink(receiver.url).finish(store.get(r.run_id))
+    otel.open_sink(receiver.url).finish(store.get(r.run_id))
     assert [int(entry.body.string_value.split()[0]) for entry in receiver.logs] == list(range(2_000))
     assert max(message.ByteSize() for _, message in receiver.requests) < 1_000_000
 
@@ -678,9 +678,9 @@ def test_a_missing_extra_is_said(monkeypatch):
             return None if name == missing else find_spec(name)
 
         monkeypatch.setattr(importlib.util, "find_spec", found)
-        with pytest.raises(MissingExtra, match=r'pip install "runcard\[otlp\]"'):
-            otlp.open_sink(url)
-    otlp.open_sink("otlp:http://h")
+        with pytest.raises(MissingExtra, match=r'pip install "runcard\[otel\]"'):
+            otel.open_sink(url)
+    otel.open_sink("otlp:http://h")
 
 
 def sent(receiver):
@@ -756,7 +756,7 @@ def test_a_second_delivery_in_a_process_sends_no_event_again(receiver, store):
         r.log(loss=1.0)
         r.log(loss=2.0)
         r.note("n")
-    sink, events = otlp.open_sink(receiver.url), events_of(r)
+    sink, events = otel.open_sink(receiver.url), events_of(r)
     sink.start(store.get(r.run_id))
     sink.extend(r.run_id, events[:2])
     sink.append(r.run_id, events[1])
@@ -775,7 +775,7 @@ def test_what_another_process_sends_again_is_the_same_to_the_byte(receiver, stor
     told = []
     for _ in range(2):
         receiver.forget()
-        sink = otlp.open_sink(receiver.url)
+        sink = otel.open_sink(receiver.url)
         sink.start(store.get(r.run_id))
         sink.extend(r.run_id, events_of(r))
         sink.finish(store.get(r.run_id))
@@ -788,7 +788,7 @@ def test_a_finish_that_is_tried_again_prints_no_line_twice(receiver, store):
     """When the span is not taken, the second try leaves out the lines that were."""
     with run("train", sinks=["file:"], capture=["console"]) as r:
         print("printed")
-    sink = otlp.open_sink(receiver.url)
+    sink = otel.open_sink(receiver.url)
     receiver.trouble = {"traces": 503}
     with pytest.raises(StoreError, match="answered 503 Service Unavailable: not today"):
         sink.finish(store.get(r.run_id))
@@ -804,7 +804,7 @@ def test_an_answer_that_a_person_can_mend_is_kept_for_later(receiver, store, sta
     with run("train", sinks=["file:"]) as r:
         r.log(loss=1.0)
     receiver.trouble = {"all": status}
-    sink = otlp.open_sink(receiver.url)
+    sink = otel.open_sink(receiver.url)
     with pytest.raises(StoreError, match=str(status)):
         sink.extend(r.run_id, events_of(r))
     with pytest.raises(StoreError, match=str(status)):
@@ -898,7 +898,7 @@ def test_no_credential_is_recorded_or_said(receiver, tmp_path, monkeypatch, capf
     with pytest.warns(RuncardWarning) as caught, run("waits"):
         pass
     assert list((tmp_path / "runcards" / ".pending").iterdir())
-    sink = otlp.open_sink(url)
+    sink = otel.open_sink(url)
     with pytest.raises(StoreError) as failure:
         sink.probe()
     said = [str(warning.message) for warning in caught]
@@ -915,7 +915,7 @@ def test_headers_do_not_follow_a_redirect(receiver, monkeypatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-key=abc")
     receiver.trouble = {"logs": 302}
     with pytest.raises(StoreError, match="302"):
-        otlp.open_sink(f"{receiver.url}?signals=logs").probe()
+        otel.open_sink(f"{receiver.url}?signals=logs").probe()
     assert (receiver.asked, receiver.requests) == (1, [])
 
 
@@ -963,10 +963,10 @@ def test_a_certificate_is_verified_and_one_of_ones_own_can_be_named(protocol, tm
     url = f"otlp:{protocol}://127.0.0.1:{receiver.port}"
     try:
         with pytest.raises(StoreError, match=r"(?i)certificate|handshake|unavailable"):
-            otlp.open_sink(url).probe()
+            otel.open_sink(url).probe()
         assert receiver.requests == []
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(certificate))
-        otlp.open_sink(url).probe()
+        otel.open_sink(url).probe()
         assert len(receiver.requests) == 3
     finally:
         receiver.down()
@@ -1019,7 +1019,7 @@ import sys, runcard
 runcard.configure(sinks=["otlp:http://127.0.0.1:9", "otlp:grpc://127.0.0.1:9"])
 heavy = ("opentelemetry.proto.trace", "opentelemetry.sdk", "grpc", "google.protobuf")
 print([name for name in heavy if name in sys.modules])
-import runcard.sinks._otlp_messages
+import runcard.sinks._otel_messages
 print([name for name in ("opentelemetry.sdk", "grpc", "requests") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -1028,13 +1028,13 @@ print([name for name in ("opentelemetry.sdk", "grpc", "requests") if name in sys
 
 def test_the_contract_of_sinks_holds(receiver):
     """Any record, any number of times, from other threads, with faults and without a journal."""
-    check_sink(lambda: otlp.open_sink(receiver.url))
+    check_sink(lambda: otel.open_sink(receiver.url))
 
 
 def test_a_record_without_a_journal_brings_its_points(receiver):
     """A run that no disk took is exported as far as its record tells it."""
     given = record(1, notes="n", metric_history=History([Point("loss", 0, 2.0, 1_795_000_000.5)]))
-    otlp.open_sink(receiver.url).finish(given)
+    otel.open_sink(receiver.url).finish(given)
     ((name, point),) = receiver.points
     assert (name, value(point), point.time_unix_nano) == ("loss", 2.0, 1_795_000_000_500_000_000)
     assert [entry.body.string_value for entry in receiver.logs] == ["n"]
@@ -1045,7 +1045,7 @@ def test_a_run_whose_events_were_delivered_brings_no_points_again(receiver, stor
     """When only the end was missing, the next process sends the end alone."""
     with run("train", sinks=["file:"]) as r:
         r.log(loss=1.0)
-    otlp.open_sink(receiver.url).finish(store.get(r.run_id))
+    otel.open_sink(receiver.url).finish(store.get(r.run_id))
     assert (receiver.points, len(receiver.spans)) == ([], 1)
 
 
@@ -1053,7 +1053,7 @@ def test_another_ranks_points_are_a_series_of_their_own(receiver, store):
     """What rank 3 of a launch logged carries its rank; the owner's points carry none."""
     with run("train", sinks=["file:"]) as r:
         r.log(loss=1.0)
-    sink, events = otlp.open_sink(receiver.url), events_of(r)
+    sink, events = otel.open_sink(receiver.url), events_of(r)
     sink.start(store.get(r.run_id))
     sink.extend(r.run_id, events)
     sink.extend(r.run_id, [{**event, "writer": "journal-rank3"} for event in events])
@@ -1090,7 +1090,7 @@ def test_a_store_is_copied_with_its_late_judgements(receiver, store):
 
 def test_runs_without_folders_find_their_trace_by_those_before(receiver):
     """Where there are no journals to look at, as in a copy from a database, the runs that came before are known."""
-    sink = otlp.open_sink(receiver.url)
+    sink = otel.open_sink(receiver.url)
     top = record(1, name="top")
     middle = record(2, name="middle", parent_id=top.run_id)
     for each in (top, middle, record(3, name="inner", parent_id=middle.run_id)):
@@ -1109,7 +1109,7 @@ def test_many_events_never_crowd_out_the_exception(receiver):
     """Of more than 128 events the exception stays, and the count of the dropped is told."""
     files = [{"name": f"f{number}", "path": f"artifacts/f{number}"} for number in range(200)]
     error = {"type": "ValueError", "message": "bad", "traceback": "x" * 50_000, "causes": []}
-    otlp.open_sink(receiver.url).finish(record(1, status=Status.FAILED, artifacts=files, error=error))
+    otel.open_sink(receiver.url).finish(record(1, status=Status.FAILED, artifacts=files, error=error))
     span = receiver.span("train")
     (told,) = [attributes(event) for event in span.events if event.name == "exception"]
     assert (len(span.events), span.dropped_events_count) == (128, 73)
@@ -1119,7 +1119,7 @@ def test_many_events_never_crowd_out_the_exception(receiver):
 
 def test_a_renamed_run_goes_on_in_its_series(receiver):
     """The name among a point's attributes is the first one: another would begin another series."""
-    sink = otlp.open_sink(receiver.url)
+    sink = otel.open_sink(receiver.url)
     given = record(1)
     log_event = {"n": 1, "kind": "log", "t": 1_795_000_000.0, "writer": "journal", "metrics": {"loss": 1.0}}
     sink.start(given)
@@ -1142,7 +1142,7 @@ def test_a_parent_is_looked_for_by_a_runs_id_alone(tmp_path):
 
 def test_no_span_ends_before_it_began(receiver):
     """When the clock was set back during a run, and when a run crashed, the end follows from the duration."""
-    sink = otlp.open_sink(receiver.url)
+    sink = otel.open_sink(receiver.url)
     sink.finish(record(1, ended_at=BEGAN - timedelta(hours=1), duration_s=2.5))
     sink.finish(record(2, ended_at=None, duration_s=3.0, status=Status.CRASHED))
     lengths = [span.end_time_unix_nano - span.start_time_unix_nano for span, _ in receiver.spans]
@@ -1155,7 +1155,7 @@ def test_no_proxy_stands_between_a_program_and_its_own_machine(either, monkeypat
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
         monkeypatch.delenv(name, raising=False)
-    otlp.open_sink(either.url).probe()
+    otel.open_sink(either.url).probe()
     assert len(either.requests) == 3
 
 
@@ -1164,7 +1164,7 @@ def test_what_a_receiver_says_is_shown_short_and_without_secrets(either):
     either.trouble = {"all": 401 if "http:" in either.url else grpc.StatusCode.UNAUTHENTICATED}
     either.says = "bad key\n\x1b[31m Authorization: Bearer abcdefghijklmnop0123456789 " + "x" * 1_000
     with pytest.raises(StoreError) as caught:
-        otlp.open_sink(either.url).probe()
+        otel.open_sink(either.url).probe()
     told = str(caught.value)
     assert "bad key" in told
     assert "abcdefghijklmnop" not in told
@@ -1175,7 +1175,7 @@ def test_what_a_receiver_says_is_shown_short_and_without_secrets(either):
 def test_texts_and_numbers_that_protobuf_cannot_hold_arrive_all_the_same(receiver):
     """Lone surrogates are escaped; an integer beyond every float is infinite, with its digits beside it."""
     history = History([Point("big", 0, 10**400, 1_795_000_000.0), Point("small", 0, -(10**400), 1_795_000_000.0)])
-    otlp.open_sink(receiver.url).finish(record(1, name="a\udc80", tags=["\udc80"], metric_history=history))
+    otel.open_sink(receiver.url).finish(record(1, name="a\udc80", tags=["\udc80"], metric_history=history))
     assert attributes(receiver.span("a\\udc80"))["runcard.tags"] == ["\\udc80"]
     assert [value(point) for _, point in receiver.points] == [math.inf, -math.inf]
     told = {pair.key: plain(pair.value) for pair in receiver.points[0][1].exemplars[0].filtered_attributes}
@@ -1184,8 +1184,8 @@ def test_texts_and_numbers_that_protobuf_cannot_hold_arrive_all_the_same(receive
 
 def test_what_is_remembered_of_runs_is_bounded(receiver, monkeypatch):
     """A process of many runs keeps what it knows of the latest alone."""
-    monkeypatch.setattr(otlp, "_REMEMBERED", 3)
-    sink = otlp.open_sink(receiver.url)
+    monkeypatch.setattr(otel, "_REMEMBERED", 3)
+    sink = otel.open_sink(receiver.url)
     for number in range(10):
         sink.start(record(number))
     assert list(sink._followed) == [record(number).run_id for number in (7, 8, 9)]
@@ -1193,7 +1193,7 @@ def test_what_is_remembered_of_runs_is_bounded(receiver, monkeypatch):
 
 def test_one_answer_of_not_found_loses_nothing(receiver, monkeypatch):
     """When a signal is served after all, as where a proxy was being set up, its data is kept and sent again."""
-    sink = otlp.open_sink(receiver.url)
+    sink = otel.open_sink(receiver.url)
     receiver.trouble = {"metrics": 404}
     with pytest.raises(StoreError, match="404"):
         monkeypatch.setattr(sink, "_absent", set)

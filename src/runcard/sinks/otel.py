@@ -2,7 +2,7 @@
 
 A run is a span, exported once it has ended; its metrics are gauges and its notes log records, exported while it goes
 on. The protocol takes and never gives: what was acknowledged is known by the cursor that delivery keeps, and what is
-sent twice is the same span, the same points, the same log records again. `docs/sinks-otlp.md` has every name.
+sent twice is the same span, the same points, the same log records again. `docs/sinks-otel.md` has every name.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from typing import TYPE_CHECKING
 
 from runcard.errors import MissingExtra, StoreError, warn
 from runcard.record import RunRecord
-from runcard.sinks._otlp_address import read
+from runcard.sinks._otel_address import read
 from runcard.sinks.registry import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from runcard.events import Event
-    from runcard.sinks._otlp_messages import Line, Reading
-    from runcard.sinks._otlp_run import Pairs
-    from runcard.sinks._otlp_send import Sender
+    from runcard.sinks._otel_messages import Line, Reading
+    from runcard.sinks._otel_run import Pairs
+    from runcard.sinks._otel_send import Sender
 
 _REMEMBERED = 1_000  # runs of which is known, in this process, what was sent
 _DIFF_LIMIT = 1_000_000  # characters of uncommitted changes that are sent
 
 
-def open_sink(url: str) -> OtlpSink:
+def open_sink(url: str) -> OtelSink:
     """The sink of one receiver; it connects when it is first used."""
-    return OtlpSink(url)
+    return OtelSink(url)
 
 
 def _check(url: str) -> None:
@@ -41,13 +41,13 @@ def _check(url: str) -> None:
     for module in sorted(wanted):
         if not _is_installed(module):
             package = {"grpc": "grpcio", "opentelemetry.proto": "opentelemetry-proto"}[module]
-            raise MissingExtra(f'{package} is not installed: pip install "runcard[otlp]"')
+            raise MissingExtra(f'{package} is not installed: pip install "runcard[otel]"')
 
 
 open_sink.check = _check  # type: ignore[attr-defined]  # what `registry.check` asks of a factory
 
 
-class OtlpSink:
+class OtelSink:
     """Exports runs to an OTLP receiver.
 
     Attributes:
@@ -55,8 +55,8 @@ class OtlpSink:
     """
 
     def __init__(self, url: str) -> None:
-        from runcard.sinks._otlp_run import Ancestry
-        from runcard.sinks._otlp_span import Limits
+        from runcard.sinks._otel_run import Ancestry
+        from runcard.sinks._otel_span import Limits
 
         _check(url)
         self.url = without_credentials(url)
@@ -81,7 +81,7 @@ class OtlpSink:
         Raises:
             StoreError: When the receiver did not take them.
         """
-        from runcard.sinks._otlp_events import lines, readings
+        from runcard.sinks._otel_events import lines, readings
 
         run = self._followed.get(run_id) or self._follow(RunRecord(run_id=run_id))
         new = [event for event in events if not run.knows(event)]
@@ -96,8 +96,8 @@ class OtlpSink:
         Raises:
             StoreError: When the receiver did not take it.
         """
-        from runcard.sinks._otlp_events import readings_of, remarks_of
-        from runcard.sinks._otlp_span import when
+        from runcard.sinks._otel_events import readings_of, remarks_of
+        from runcard.sinks._otel_span import when
 
         run = self._follow(record)
         end_ns = when(record)[1]
@@ -111,8 +111,8 @@ class OtlpSink:
             if self._options.diff:
                 self._export_diff(run, record, end_ns)
         if "traces" in self._options.endpoints:
-            from runcard.sinks._otlp_messages import spans
-            from runcard.sinks._otlp_span import span
+            from runcard.sinks._otel_messages import spans
+            from runcard.sinks._otel_span import span
 
             self._send("traces", spans(run.resource, span(record, self._ancestry, self._limits)))
 
@@ -133,8 +133,8 @@ class OtlpSink:
     def _export_points(self, run: _Followed, readings: Iterable[Reading]) -> None:
         if "metrics" not in self._options.endpoints:
             return
-        from runcard.sinks._otlp_events import with_steps
-        from runcard.sinks._otlp_messages import gauges
+        from runcard.sinks._otel_events import with_steps
+        from runcard.sinks._otel_messages import gauges
 
         points = list(with_steps(readings) if self._options.step else readings)
         for request in gauges(run.resource, points, run.trace_id, run.span_id):
@@ -143,14 +143,14 @@ class OtlpSink:
     def _export_lines(self, run: _Followed, lines: Iterable[Line]) -> None:
         if "logs" not in self._options.endpoints:
             return
-        from runcard.sinks._otlp_messages import logs
+        from runcard.sinks._otel_messages import logs
 
         for request, _ in logs(run.resource, lines, run.trace_id, run.span_id):
             self._send("logs", request)
 
     def _export_output(self, run: _Followed, record: RunRecord, end_ns: int) -> None:
-        from runcard.sinks._otlp_events import printed
-        from runcard.sinks._otlp_messages import logs
+        from runcard.sinks._otel_events import printed
+        from runcard.sinks._otel_messages import logs
 
         if record.folder is None:
             return
@@ -160,7 +160,7 @@ class OtlpSink:
             run.lines += count  # where a second try goes on
 
     def _export_diff(self, run: _Followed, record: RunRecord, end_ns: int) -> None:
-        from runcard.sinks._otlp_events import changes
+        from runcard.sinks._otel_events import changes
 
         if record.folder is not None and not run.diff:
             self._export_lines(run, changes(Path(record.folder) / "diff.patch", end_ns, run.attributes, _DIFF_LIMIT))
@@ -168,8 +168,8 @@ class OtlpSink:
 
     def _send(self, signal: str, request: bytes) -> None:
         """Send, and say what the receiver will never take; what it may take later is raised."""
-        from runcard.sinks._otlp_messages import rejected
-        from runcard.sinks._otlp_send import NotServed, Refused
+        from runcard.sinks._otel_messages import rejected
+        from runcard.sinks._otel_send import NotServed, Refused
 
         if signal in self._not_taken:
             return
@@ -198,8 +198,8 @@ class OtlpSink:
             StoreError: When it cannot be reached; `NotServed` when it does not serve traces either: many receivers
                 take nothing else, but what lacks traces is a wrong address.
         """
-        from runcard.sinks._otlp_messages import nothing
-        from runcard.sinks._otlp_send import NotServed
+        from runcard.sinks._otel_messages import nothing
+        from runcard.sinks._otel_send import NotServed
 
         absent = set()
         for signal in self._options.endpoints:
@@ -218,13 +218,13 @@ class OtlpSink:
     @property
     def _sender(self) -> Sender:
         if self._opened is None:
-            from runcard.sinks._otlp_send import Sender
+            from runcard.sinks._otel_send import Sender
 
             self._opened = Sender(self._options.endpoints)
         return self._opened
 
     def __repr__(self) -> str:
-        return f"<OtlpSink {self.url}>"
+        return f"<OtelSink {self.url}>"
 
 
 class _Followed:
@@ -247,7 +247,7 @@ class _Followed:
         self._of_ranks: dict[str, Pairs] = {}
 
     def learn(self, record: RunRecord, top: str) -> None:
-        from runcard.sinks._otlp_run import identity, resource, span_id, trace_id
+        from runcard.sinks._otel_run import identity, resource, span_id, trace_id
 
         self.resource = resource(record)
         self.attributes = self.attributes or identity(record)  # a run that is renamed goes on in its series

@@ -25,7 +25,7 @@ from runcard.redact import Redactor
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from runcard.sinks._otlp_address import Endpoint
+    from runcard.sinks._otel_address import Endpoint
 
 _AGENT = f"runcard/{runcard.__version__}"
 _ANSWER_LIMIT = 4 << 20  # bytes of an answer that are read
@@ -72,7 +72,7 @@ class Sender:
         if endpoint.gzip:
             headers["content-encoding"] = "gzip"
             body = gzip.compress(body, 5)
-        request = urllib.request.Request(endpoint.target, body, headers, method="POST")  # noqa: S310 - http and https only, by _otlp_address
+        request = urllib.request.Request(endpoint.target, body, headers, method="POST")  # noqa: S310 - http and https only, by _otel_address
         try:
             with self._opener(endpoint).open(request, timeout=endpoint.timeout_s) as answer:
                 content: bytes = answer.read(_ANSWER_LIMIT)

@@ -37,8 +37,8 @@ import runcard
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from runcard.sinks._otlp_run import Pairs
-    from runcard.sinks._otlp_span import Span
+    from runcard.sinks._otel_run import Pairs
+    from runcard.sinks._otel_span import Span
 
 POINTS = 2_000  # metric points a request
 LOG_BYTES = 500_000  # of log texts a request

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runcard._paths import leaves
 from runcard.record import Status
-from runcard.sinks._otlp_run import identity, mapping, nanoseconds, parent_on_disk, plain, span_id, trace_id
+from runcard.sinks._otel_run import identity, mapping, nanoseconds, parent_on_disk, plain, span_id, trace_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from runcard.record import RunRecord
-    from runcard.sinks._otlp_run import Ancestry, Pairs
+    from runcard.sinks._otel_run import Ancestry, Pairs
 
 _STACK_LIMIT = 16_384  # characters of a stack trace, its end
 _NAME_LIMIT = 256  # characters of an attribute's name
