@@ -195,7 +195,7 @@ def test_agrees_with_importlib_metadata():
     """In this very environment the names and versions are those of the standard library."""
     from importlib import metadata
 
-    expected = {packages._normal(dist.name): dist.version for dist in reversed(list(metadata.distributions()))}
+    expected = {packages.normalised(dist.name): dist.version for dist in reversed(list(metadata.distributions()))}
     seen = packages.capture(Redactor())
     assert {name: what if isinstance(what, str) else what["version"] for name, what in seen.items()} == expected
 

@@ -207,6 +207,35 @@ def test_a_run_without_an_end_lives_by_its_last_word(came, runs):
     assert max(path.stat().st_mtime for path in runs.root.glob("*/journal.jsonl")) <= time.time()
 
 
+def test_a_run_that_goes_on_gets_what_is_new_and_nothing_else(came, runs):
+    """Points, samples of the machine and what was left out are there once, however often it is imported meanwhile."""
+    now = time.time()
+    points = [Point(name, step, 0.5, now + step) for step in range(3) for name in ("loss", "system/cpu")]
+    points += [Point("free", None, 1.0, now), Point("bad", float("nan"), 1.0, float("nan"))]
+    goes_on = {"status": None, "ended_at": None, "left_out": {"images": 3}}
+    came(a_run(points=points, **goes_on))
+    assert came(a_run(points=points, **goes_on)).there == 1
+    more = [*points, Point("loss", 3, 0.25, now + 3), Point("system/cpu", 3, 0.75, now + 3)]
+    assert len(came(a_run(points=more, **{**goes_on, "left_out": {"images": 4}})).brought_up_to_date) == 1
+    assert came(a_run(points=more, **{**goes_on, "left_out": {"images": 4}})).there == 1
+    assert len(came(a_run(points=more, left_out={"images": 5, "tables": 1})).brought_up_to_date) == 1
+    (record,) = runs.runs()
+    assert [point.step for point in record.metric_history if point.name == "loss"] == [0, 1, 2, 3]
+    assert [len([point for point in record.metric_history if point.name == name]) for name in ("free", "bad")] == [1, 1]
+    assert record.resources.system["system/cpu"]["count"] == 4
+    assert record.losses == {"images": 5, "tables": 1, "bad_step": 1}
+
+
+def test_packages_keep_their_versions_whatever_they_are_called(came, runs):
+    """`google-auth` is no secret; a credential in what stands there for a version is."""
+    token = "ghp_" + "a1B2c3D4e5F6" * 3
+    came(a_run(environment={"packages": {"google-auth": "2.63.0", "mine": f"git+https://ana:{token}@x.org/mine"}}))
+    (record,) = runs.runs()
+    assert record.environment.packages["google-auth"] == "2.63.0"
+    assert token not in record.environment.packages["mine"]
+    assert record.losses == {"redacted": 1}
+
+
 def test_two_imports_at_once_make_each_run_once(tmp_path):
     """Whoever comes second finds it there."""
     source = folder_of(tmp_path, 12)
@@ -327,6 +356,17 @@ def test_into_a_database(tmp_path):
     }
 
 
+def test_a_run_that_goes_on_stays_out_of_a_database_until_it_has_ended(came, tmp_path):
+    """A copy there would never be brought up to date: it is said, and the run comes once it has ended."""
+    url = f"sqlite:///{tmp_path}/runs.db"
+    young = {"status": None, "ended_at": None, "points": [Point("loss", 1, 1.0, time.time())]}
+    for dry_run in (True, False):
+        report = came(a_run("one"), a_run("two", **young), into=url, dry_run=dry_run)
+        assert (len(report.imported), report.passed_over) == (1, {"still running": 1})
+    assert [record.name for record in open_store(url).runs()] == ["one"]
+    assert len(came(a_run("one"), a_run("two"), into=url).imported) == 1
+
+
 def test_a_database_refers_to_the_files_where_they_lie(came, tmp_path):
     """It keeps none: the record has the address of the original, and what is in no file is left out."""
     url = f"sqlite:///{tmp_path}/runs.db"
@@ -378,6 +418,8 @@ def test_nothing_to_import_is_said(tmp_path):
     (tmp_path / "mlruns" / "7" / "meta.yaml").write_text("name: dogs\n")
     empty = call("import", tmp_path / "mlruns")
     assert (empty.exit_code, "no runs were found in" in empty.stderr) == (1, True)
+    for nothing in ("", " "):
+        assert "name a folder" in call("import", nothing).stderr
     missing = call("import", tmp_path / "nowhere")
     assert (missing.exit_code, "there is nothing at" in missing.stderr) == (2, True)
     url = call("import", "http://ana:hunter2@localhost:5000")

@@ -165,6 +165,34 @@ def test_of_a_damaged_file_what_stands_before_the_damage_is_read(logs, tmp_path)
     assert record.losses == {"damaged event files": 1, "unknown statuses": 1}
 
 
+def test_a_file_that_nothing_was_written_to_is_no_damage(logs, tmp_path):
+    """A training that ended before its first step leaves one; there is no run in it."""
+    (logs / "died").mkdir()
+    (logs / "died" / "events.out.tfevents.1700000000.node").touch()
+    done = call("import", logs, "--into", tmp_path / "runs")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "1 folders without scalars, texts or hyperparameters" in done.stdout
+
+
+def test_a_scalar_that_is_none_costs_itself_alone(tmp_path):
+    """A vector, or a text, where the scalars' plugin says that there is one number: counted, and the others come."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.scalar import metadata
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+    from tensorboard.util.tensor_util import make_tensor_proto
+
+    writer = EventFileWriter(str(tmp_path / "logs"))
+    kind = metadata.create_summary_metadata(display_name="", description="")
+    for tag, told in (("good", np.float32(1)), ("vector", np.arange(3.0)), ("word", b"x"), ("none", np.zeros(0))):
+        entry = Summary.Value(tag=tag, tensor=make_tensor_proto(told), metadata=kind)
+        writer.add_event(Event(wall_time=1e9, step=1, summary=Summary(value=[entry])))
+    writer.close()
+    (record,) = imported(tmp_path / "logs", tmp_path / "runs").values()
+    assert record.metrics == {"good": 1.0}
+    assert record.losses == {"not_a_number": 3, "unknown statuses": 1}
+
+
 def test_a_file_alone_may_be_named(logs, tmp_path):
     """One event file is a run of its folder's name."""
     (path,) = (logs / "a" / "b").iterdir()

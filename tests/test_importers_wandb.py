@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -101,7 +102,9 @@ def test_a_run_of_wandbs_own_is_whole(imported, store):
     assert files["files/output.log"].bytes == len("printed")
     assert any(name.startswith("files/media/table/") for name in files)
     assert record.environment.python.version == ".".join(map(str, sys.version_info[:3]))
-    assert record.environment.packages["click"]
+    packages = record.environment.packages
+    assert list(packages) == sorted(packages)
+    assert packages["gitpython"] == metadata.version("GitPython")  # called as a run of our own calls it
     assert Path(record.environment.command.entry).name == "program.py"
     told = record.environment.imported
     assert (told["kind"], told["id"], told["entity"], told["group"]) == ("wandb", "abc123", "team", "g")

@@ -115,7 +115,7 @@ def _add(found: dict[str, _Found], stem: str, info: str | None) -> None:
     name, dash, version = stem.rpartition("-")
     if not dash:
         name, version = stem, ""
-    key = _normal(name)
+    key = normalised(name)
     earlier = found.get(key)
     if earlier is not None and not (isinstance(earlier, dict) and earlier.pop("only_pth", False)):
         return
@@ -144,7 +144,7 @@ def _add(found: dict[str, _Found], stem: str, info: str | None) -> None:
 def _add_link(found: dict[str, _Found], name: str, link: str) -> None:
     """``setup.py develop``: a file whose first line is the source folder, which has the ``.egg-info``."""
     target = (read_text(link, 8192) or "").partition("\n")[0].strip()
-    key = _normal(name)
+    key = normalised(name)
     if key in found:
         return
     infos = (f"{target}/{stem}.egg-info/PKG-INFO" for stem in (name, name.replace("-", "_")))
@@ -158,7 +158,7 @@ def _add_pth(found: dict[str, _Found], stem: str, pth: str) -> None:
     """An editable install by setuptools, ``__editable__.name-version.pth``, whose metadata has no URL."""
     name, _, version = stem.rpartition("-")
     target = (read_text(pth, 8192) or "").partition("\n")[0].strip()
-    key = _normal(name)
+    key = normalised(name)
     if not name or key in found:
         return
     what: dict[str, Any] = {"version": encodable(version), "editable": True, "only_pth": True}
@@ -167,7 +167,8 @@ def _add_pth(found: dict[str, _Found], stem: str, pth: str) -> None:
     found[key] = what
 
 
-def _normal(name: str) -> str:
+def normalised(name: str) -> str:
+    """A package's name as pip compares it."""
     return encodable(re.sub(r"[-_.]+", "-", name).lower())
 
 

@@ -13,11 +13,12 @@ from runcard._files import checked_name, inside
 from runcard.capture.inputs import describe
 from runcard.events import SCHEMA_VERSION, restore
 from runcard.importers import usable_time
+from runcard.journal import Reading
 from runcard.record import Status
 from runcard.values import config_hash, number, plain, plain_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from runcard.events import Event
@@ -30,6 +31,7 @@ NO_FILES = -1
 
 _HASH_LIMIT = 1_000_000_000  # bytes, as for artifacts that a run logs itself
 _NAMES_AN_EVENT = 1_000
+_NOTHING: tuple[Any, ...] = (None, "", [], {})
 _LAST_WORDS = (Status.FINISHED, Status.FAILED, Status.KILLED)
 
 
@@ -58,9 +60,8 @@ class Writing:
 
     def news(self, record: RunRecord, folder: Path, copy_limit: int | None) -> Iterator[Event]:
         """The events that an earlier import could not have."""
-        known = Counter(_key(point) for point in record.metric_history)
         new = 0
-        for event in self._logged(self._unknown(known)):
+        for event in self._logged(self._unknown(_logged_in(folder))):
             new += 1
             yield event
         config = self._config()
@@ -69,13 +70,16 @@ class Writing:
             new += 1
             yield {"kind": "config", "t": self._last, "config": added, "config_hash": config["config_hash"]}
         names = {str(entry.get("name")) for entry in record.artifacts}
-        for event in self._files((each for each in self.run.artifacts if each.name not in names), folder, copy_limit):
+        for event in self._files(
+            (each for each in self.run.artifacts if self._redactor.name(each.name) not in names), folder, copy_limit
+        ):
             new += 1
             yield event
+        told = record.losses  # by the import before
         if self.run.status is not None and (new or record.ended_at is None):
-            if record.ended_at is not None:
-                self.left_out.clear()  # counted in the end before this one
-            yield self._end()
+            yield self._end(told)
+        elif new and (losses := self._lost(told)):
+            yield {"kind": "loss", "t": self._last, "losses": losses}
 
     def age(self, path: Path) -> None:
         """Let the journal of a run without an end look as old as its last word: by that it is told to live."""
@@ -88,7 +92,8 @@ class Writing:
         config = self._config()
         notes = self._text(run.notes)
         original = {"kind": run.origin.kind, "source": run.source, "at": _iso(time.time()), **run.original}
-        environment = self._tree({**run.environment, "imported": original})
+        environment = self._tree({**run.environment, "packages": None, "imported": original})
+        environment["packages"] = self._packages(run.environment.get("packages") or {})
         start = {
             "kind": "start",
             "t": self._began,
@@ -104,11 +109,18 @@ class Writing:
             "user": self._text(run.user) if run.user else None,
             "host": self._text(run.host) if run.host else None,
             "inputs": [self._tree(entry) for entry in run.inputs],
-            "environment": environment,
+            "environment": {name: value for name, value in environment.items() if value not in _NOTHING},
         }
-        return {name: value for name, value in start.items() if value not in (None, "", [], {})}
+        return {name: value for name, value in start.items() if value not in _NOTHING}
 
-    def _end(self) -> Event:
+    def _packages(self, packages: Mapping[str, Any]) -> dict[str, Any]:
+        """As they came but for secrets; a package's name makes none of its version: ``google-auth``."""
+        return {
+            self._text(name): self._text(what) if isinstance(what, str) else self._tree(what)
+            for name, what in packages.items()
+        }
+
+    def _end(self, told: Mapping[str, int] | None = None) -> Event:
         run = self.run
         ended = usable_time(run.ended_at)
         metrics = {}
@@ -128,11 +140,12 @@ class Writing:
             "metrics": metrics,
             "result": None if run.result is None else self._tree(run.result),
         }
-        end["losses"] = self._lost()
+        end["losses"] = self._lost(told)
         return {name: value for name, value in end.items() if value not in (None, {}, [])}
 
-    def _lost(self) -> dict[str, int]:
-        return {kind: count for kind, count in (self._losses + self.left_out).items() if count}
+    def _lost(self, told: Mapping[str, int] | None = None) -> dict[str, int]:
+        """What was lost, beyond what was told of before."""
+        return dict(self._losses + self.left_out - Counter(told or {}))
 
     def _config(self) -> dict[str, Any]:
         value, types, exact, cuts, _ = plain(dict(self.run.config))
@@ -142,7 +155,7 @@ class Writing:
 
     def _unknown(self, known: Counter[Any]) -> Iterator[Point]:
         for point in self.run.points:
-            key = _key(point._replace(name=self._name(point.name) or "", step=self._step(point.step)))
+            key = self._key(point)
             if known[key] > 0:
                 known[key] -= 1
             else:
@@ -157,8 +170,9 @@ class Writing:
             if name is None or value is None:
                 self._losses["bad_name" if name is None else "not_a_number"] += 1
                 continue
-            moment = usable_time(point.time)
-            here = ("system" if name.startswith("system/") else "log", self._step(point.step), moment or self._began)
+            kind, step = _place(name, point.step)
+            self._losses["bad_step"] += kind == "log" and step is None and point.step is not None
+            here = (kind, step, usable_time(point.time) or self._began)
             if here != at or name in together or len(together) >= _NAMES_AN_EVENT:
                 if together:
                     yield self._log(at, together)
@@ -173,12 +187,11 @@ class Writing:
         self._last = max(self._last, moment)
         return {"kind": kind, "t": moment, **({"step": step} if kind == "log" else {}), "metrics": metrics}
 
-    def _step(self, step: Any) -> Any:
-        found = None if step is None else number(step)
-        if isinstance(found, dict):
-            self._losses["bad_step"] += 1
-            return None
-        return found
+    def _key(self, point: Point) -> tuple[Any, ...]:
+        """What tells a point from another, as `_logged_in` gives it; NaN is like itself here."""
+        name = self._name(point.name) or ""
+        step = _place(name, point.step)[1]
+        return name, step, repr(restore(number(point.value))), usable_time(point.time) or self._began
 
     def _files(self, artifacts: Iterable[Artifact], folder: Path, copy_limit: int | None) -> Iterator[Event]:
         for artifact in artifacts:
@@ -254,9 +267,22 @@ class Writing:
 _FACTS = ("bytes", "sha256", "mtime", "hashed")
 
 
-def _key(point: Point) -> tuple[Any, ...]:
-    """What tells a point from another; NaN is like itself here."""
-    return point.name, point.step, repr(restore(number(point.value))), point.time
+def _place(name: str, step: Any) -> tuple[str, Any]:
+    """The kind of event that a metric goes into, and its step; samples of the machine have none."""
+    if name.startswith("system/"):
+        return "system", None
+    found = None if step is None else number(step)
+    return "log", None if isinstance(found, dict) else found
+
+
+def _logged_in(folder: Path) -> Counter[tuple[Any, ...]]:
+    """The points and samples that a run's journal has: name, step, value and time of each, and how often."""
+    events = (event for event in Reading(folder / "journal.jsonl") if event["kind"] in ("log", "system"))
+    return Counter(
+        (name, event.get("step"), repr(restore(value)), event["t"])
+        for event in events
+        for name, value in event["metrics"].items()
+    )
 
 
 def _iso(seconds: float) -> str:

@@ -32,8 +32,8 @@ def kind_of(source: str) -> str:
         shown = without_credentials(source)
         raise SettingError(f"{shown} does not say what it is; for MLflow write mlflow:{shown}")
     path = Path(source).expanduser()
-    if not path.exists():
-        raise SettingError(f"there is nothing at {source}; name a folder such as mlruns, wandb or runs")
+    if not source.strip() or not path.exists():
+        raise SettingError(f"there is nothing at {source or repr(source)}; name a folder such as mlruns, wandb or runs")
     found = _of_file(path) if path.is_file() else _below(path)
     if len(found) == 1:
         return found.pop()

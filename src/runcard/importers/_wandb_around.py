@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runcard.capture.packages import normalised
 from runcard.importers import Artifact
 
 if TYPE_CHECKING:
@@ -114,10 +115,10 @@ def _from_metadata(folders: Sequence[Path]) -> dict[str, Any]:
 
 
 def _packages(folders: Sequence[Path]) -> dict[str, str]:
-    """What pip would take, as wandb noted it; lines that are no ``name==version`` have no place."""
+    """What pip would take, in the record's form; lines that are no ``name==version`` have no place."""
     lines = _text(folders, "requirements.txt").splitlines()
     pairs = (line.strip().partition("==") for line in lines)
-    return {name: version for name, found, version in pairs if found and name and version}
+    return dict(sorted((normalised(name), version) for name, found, version in pairs if found and name and version))
 
 
 def _text(folders: Sequence[Path], name: str) -> str:

@@ -111,6 +111,8 @@ class Target:
                 record, left_out = self._write(run, partial)
                 if self._wishes.where is not None and not select([record], where=self._wishes.where):
                     return "not met by --where", Counter()
+                if self._url is not None and record.status is Status.RUNNING:
+                    return "still running", Counter()  # what is copied would never be brought up to date
                 if record.status is not Status.RUNNING:
                     has_row = True
                     views.write_start(partial, file_mode(root, self._mode), config=None, shared=_surroundings(record))

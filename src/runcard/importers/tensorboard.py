@@ -74,10 +74,10 @@ def runs(source: str) -> Iterator[Imported | Damaged | Aside]:
         except Exception as error:  # another library's parser, given any bytes: this run alone is lost
             yield Damaged(str(folder), describe(error))
             continue
-        if found.began is None:
+        if found.began is None and any(path.stat().st_size for path in files):
             yield Damaged(str(folder), "no event of its files can be read")
             continue
-        if not (found.points or found.texts or found.config):
+        if found.began is None or not (found.points or found.texts or found.config):
             empty += 1
             continue
         key = f"{files[0].name}\0{hashlib.sha256(found.first).hexdigest()}"
@@ -193,7 +193,9 @@ def _take(event: Any, found: _Found) -> None:
 
 
 def _scalar(value: Any) -> Any:
-    return _array(value).item()
+    """The one number; None for an array of none or of several, which is counted as no number."""
+    array = _array(value)
+    return array.item() if array.size == 1 else None
 
 
 def _text(value: Any) -> str:
