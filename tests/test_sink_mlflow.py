@@ -589,6 +589,7 @@ def test_the_process_beside_ends_with_ours(tmp_path):
     code = (
         "import os, signal, sys\n"
         "from runcard.sinks import mlflow\n"
+        "os.makedirs(sys.argv[1], exist_ok=True)\n"
         "sink = mlflow.open_sink('mlflow:file:' + sys.argv[1])\n"
         "sink.probe()\n"
         "print(sink._service._process.pid, flush=True)\n"
@@ -682,6 +683,16 @@ def test_doctor_says_how_it_stands(server, url):
     assert examine(url)[1:3] == (True, "can be reached and written")
     assert not examine("mlflow:http://127.0.0.1:1").fine
     assert "not as an MLflow server" in examine(f"{url}/nowhere").said
+
+
+def test_doctor_makes_nothing(tmp_path):
+    """Of a database or a folder that is not there yet it is said whether the first run can make it."""
+    (tmp_path / "file").touch()
+    for place in ("sqlite:///{}/deep/mlflow.db", "{}/deep/mlruns"):
+        assert examine(f"mlflow:{place.format(tmp_path)}").fine
+        said = examine(f"mlflow:{place.format(tmp_path / 'file')}").said
+        assert re.fullmatch(r"\S+/file cannot be written, where ml\S+ would be made", said)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ class Address(NamedTuple):
     Attributes:
         uri: MLflow's tracking URI, its paths absolute; with credentials.
         kind: ``http``, ``database``, ``files`` or ``other``.
-        folder: Where a local database lies.
+        place: Where a folder, or SQLite's file, lies or will lie.
         user, password: In the URI.
         experiment: The one experiment for all runs; None means each its own.
         diff: Whether uncommitted changes go there.
@@ -30,7 +30,7 @@ class Address(NamedTuple):
 
     uri: str
     kind: str
-    folder: Path | None = None
+    place: Path | None = None
     user: str | None = None
     password: str | None = None
     experiment: str | None = None
@@ -51,27 +51,31 @@ def parse(url: str) -> Address:
     text = text or os.environ.get("MLFLOW_TRACKING_URI") or _default()
     diff, output = (_switch(ours.get(name), name) for name in ("diff", "output"))
 
-    def address(uri: str, kind: str, folder: Path | None = None, *secrets: str | None) -> Address:
+    def address(uri: str, kind: str, place: Path | None = None, *secrets: str | None) -> Address:
         user, password = secrets or (None, None)
-        return Address(uri, kind, folder, user, password, ours.get("experiment"), diff, output)
+        return Address(uri, kind, place, user, password, ours.get("experiment"), diff, output)
+
+    def in_folder(path: str) -> Address:
+        place = _absolute(path)
+        return address(place.as_uri(), "files", place)
 
     scheme, colon, rest = text.partition(":")
     dialect = scheme.partition("+")[0]
     if scheme == "databricks":
         return address(text, "other")
     if not colon or len(scheme) == 1:
-        return address(_absolute(text).as_uri(), "files")
+        return in_folder(text)
     if scheme == "file":
         server, folder = _file_path(rest)
         if server not in ("", "localhost"):
             raise SettingError(f"mlflow:{text} names the host {server!r}; write mlflow:file:/data/mlruns")
-        return address(_absolute(folder).as_uri(), "files")
+        return in_folder(folder)
     if dialect == "sqlite":
         if not rest.startswith("///") or not rest[3:].partition("?")[0] or rest[3:].startswith(":memory:"):
             raise SettingError(f"mlflow:{text} names no file; write mlflow:sqlite:///mlflow.db")
         name, mark, query = rest[3:].partition("?")
         file = _absolute(name)
-        return address(f"{scheme}:///{file}{mark}{query}", "database", file.parent)
+        return address(f"{scheme}:///{file}{mark}{query}", "database", file)
     try:
         split = urlsplit(text)
         user, password, host = split.username, split.password, split.hostname

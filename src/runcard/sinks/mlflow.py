@@ -7,6 +7,7 @@ end puts in place whatever the events had brought before. `docs/sinks-mlflow.md`
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,7 +107,13 @@ class MlflowSink:
 
     def probe(self) -> None:
         """Connect and see whether it may be written, leaving nothing behind. Raises `StoreError`."""
-        self._asked.probe()
+        place = self._address.place
+        if place is None or place.exists():
+            self._asked.probe()
+            return
+        above = next(path for path in place.parents if path.exists())  # MLflow would make it, only to be asked
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            raise StoreError(f"{above} cannot be written, where {place.name} would be made")
 
     @property
     def _asked(self) -> Service:
@@ -125,7 +132,9 @@ class MlflowSink:
         if self._beside is None:
             from runcard.sinks._mlflow_client import ClientService
 
-            self._beside = ClientService(self._address.uri, self._address.folder, self._address.password)
+            address = self._address
+            folder = address.place.parent if address.kind == "database" and address.place is not None else None
+            self._beside = ClientService(address.uri, folder, address.password)
         return self._beside
 
     def _open(self, record: RunRecord) -> OpenRun | None:
