@@ -289,6 +289,16 @@ def test_argv_of_known_programs(redactor):
         ("git+https://u:p@h/x@v1#egg=z", "git+https://h/x@v1#egg=z"),
         ("https://h/x?access_token=abc&b=1", "https://h/x?access_token=[redacted]&b=1"),
         ("/local/path", "/local/path"),
+        ("wandb:me:secret@host", "wandb:host"),
+        ("otlp:me:12345@host:4318", "otlp:host:4318"),
+        ("mlflow:http://me:sec/ret@host:5000/x", "mlflow:http://host:5000/x"),
+        ("mlflow:http://me:a secret@h", "mlflow:http://h"),
+        ("mlflow:http://host:5000/a@b", "mlflow:http://host:5000/a@b"),
+        ("s3://bucket/a:b@c", "s3://bucket/a:b@c"),
+        ("sqlite:///a:b@c/runs.db", "sqlite:///a:b@c/runs.db"),
+        ("file:/data/a:b@c", "file:/data/a:b@c"),
+        ("mlflow:./a:b@c", "mlflow:./a:b@c"),
+        ("http://[::1]:4318/a@b", "http://[::1]:4318/a@b"),
     ],
 )
 def test_url(redactor, url, expected):

@@ -52,6 +52,15 @@ def test_each_place_wins_over_the_ones_below(project, monkeypatch):
     assert settings.current(sinks=["memory:argument"]).sinks == ("memory:argument",)
 
 
+def test_the_settings_show_no_credentials():
+    """Their repr, which tracebacks and logs hold, has the sinks' URLs without user and password."""
+    configure(sinks=["file:", "mlflow:http://ana:hunter2@localhost:5000", print])
+    shown = repr(settings.current())
+    assert "hunter2" not in shown
+    assert "'mlflow:http://localhost:5000'" in shown
+    assert shown.startswith("Settings(sinks=('file:', ")
+
+
 def test_the_nearest_project_file_counts(project, tmp_path):
     """The file is looked for upward from the working directory, and a relative folder is relative to that file."""
     folder = project('[tool.runcard]\ndeadline = 2\ndirectory = "records"\nspool = "waiting"\n', below="src/deep")

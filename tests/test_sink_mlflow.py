@@ -639,13 +639,15 @@ def test_a_relative_place_stays_where_it_was_named(tmp_path, monkeypatch):
         ("mlflow:http://host/?diff=maybe", "diff=1"),
         ("mlflow:sqlite://x.db", "names no file"),
         ("mlflow:sqlite:///:memory:", "names no file"),
-        ("mlflow:file://elsewhere/data", "names the host"),
+        ("mlflow:file://ana:hunter2@elsewhere/data", "names a host"),
+        ("mlflow:http://ana:hun/ter2@host:5000", "no valid host and port"),
     ],
 )
 def test_a_bad_url_is_refused_when_it_is_set(url, told):
-    """configure() says what is wrong, without connecting."""
-    with pytest.raises(SettingError, match=told):
+    """configure() says what is wrong, without connecting and without a password."""
+    with pytest.raises(SettingError, match=told) as refused:
         configure(sinks=[url])
+    assert "ter2" not in str(refused.value)
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):

@@ -64,7 +64,7 @@ class Redactor:
         """A URL without user information and without the secret values of its query; ``ssh://git@`` keeps its user."""
         try:
             clean = _clean(url)[0]
-            return clean.replace(f"://{REDACTED}@", "://")
+            return _MISWRITTEN.sub(r"\1", clean.replace(f"://{REDACTED}@", "://"))
         except Exception:  # our own failure must not let a secret through
             return REDACTED
 
@@ -220,6 +220,13 @@ class Redactor:
             return f"\0{len(kept) - 1}\0"
 
         return _KEPT.sub(aside, text), kept
+
+
+_MISWRITTEN = re.compile(
+    # A user and password where no URL has them: without slashes (``wandb:me:secret@host``), or with a character in the
+    # password that should have been escaped (``http://me:sec/ret@host``, a "port" that is no number).
+    r"^([A-Za-z][\w+.-]*:(?:[A-Za-z][\w+.-]*:(?=//))?+(?://)?+)(?![/.~\[])[^/@?#]*:(?!\d+(?:[/?#]|$)).*@"
+)
 
 
 def _clean(text: str) -> tuple[str, int]:

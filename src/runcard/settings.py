@@ -54,6 +54,14 @@ class Settings:
     system_interval: float = 10.0
     spool: Path | None = None
 
+    def __repr__(self) -> str:
+        """All of them, a sink's URL without its credentials: tracebacks and logs show what is read here."""
+        from runcard.redact import Redactor
+
+        told = {field.name: getattr(self, field.name) for field in fields(self)}
+        told["sinks"] = tuple(Redactor().url(sink) if isinstance(sink, str) else sink for sink in self.sinks)
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in told.items())})"
+
 
 _configured: dict[str, Any] = {}  # what configure() was told, parsed
 _last: list[Any] = []  # what was found in files and variables the last time, and the settings that followed from it

@@ -68,11 +68,11 @@ def parse(url: str) -> Address:
     if scheme == "file":
         server, folder = _file_path(rest)
         if server not in ("", "localhost"):
-            raise SettingError(f"mlflow:{text} names the host {server!r}; write mlflow:file:/data/mlruns")
+            raise SettingError(f"{without_credentials(url)} names a host; write mlflow:file:/data/mlruns")
         return in_folder(folder)
     if dialect == "sqlite":
         if not rest.startswith("///") or not rest[3:].partition("?")[0] or rest[3:].startswith(":memory:"):
-            raise SettingError(f"mlflow:{text} names no file; write mlflow:sqlite:///mlflow.db")
+            raise SettingError(f"{without_credentials(url)} names no file; write mlflow:sqlite:///mlflow.db")
         name, mark, query = rest[3:].partition("?")
         file = _absolute(name)
         return address(f"{scheme}:///{file}{mark}{query}", "database", file)

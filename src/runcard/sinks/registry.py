@@ -98,6 +98,7 @@ def path_of(url: str) -> str:
     if rest.startswith("//"):
         host, _, path = rest[2:].partition("/")
         if host not in ("", "localhost"):
+            url, host = without_credentials(url), host.rpartition("@")[2]
             raise SettingError(f"{url!r} names the host {host!r}; write file:{host}/{path} for a relative path")
         rest = f"/{path}"
     if "\0" in rest:
