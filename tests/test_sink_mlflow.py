@@ -484,17 +484,22 @@ def test_samples_of_the_machine_are_system_metrics(server, url, name):
 
 
 def test_changes_and_output_go_there_only_when_asked_for(server, url, name, tmp_path, capfd):
-    """`?diff=1&output=1` adds the patch and what the run printed."""
+    """`?diff=1&output=1` adds the patch, the function's text and what the run printed."""
     folder = tmp_path / "runcards" / "20260101T000000-aaaaaaaa"
     folder.mkdir(parents=True)
     (folder / "diff.patch").write_text("+ secret plan\n")
     (folder / "output.log").write_text("printed\n")
-    given = record(6, experiment=name, run_id=folder.name, folder=str(folder))
+    function = {"qualname": "train", "source": "def train(): return 'secret plan'", "source_sha256": "0" * 64}
+    given = record(6, experiment=name, run_id=folder.name, folder=str(folder), function=function)
     mlflow.open_sink(url).finish(given)
-    assert {"runcard/diff.patch", "runcard/output.log"}.isdisjoint(server.runs(name)[0].artifacts())
+    artifacts = server.runs(name)[0].artifacts()
+    assert {"runcard/diff.patch", "runcard/output.log"}.isdisjoint(artifacts)
+    assert not any(b"secret plan" in content for content in artifacts.values())
+    assert json.loads(artifacts["runcard/record.json"])["function"]["source_sha256"] == "0" * 64
     mlflow.open_sink(f"{url}?diff=1&output=1").finish(given)
     artifacts = server.runs(name)[0].artifacts()
     assert (artifacts["runcard/diff.patch"], artifacts["runcard/output.log"]) == (b"+ secret plan\n", b"printed\n")
+    assert json.loads(artifacts["runcard/record.json"])["function"] == function
 
 
 def test_two_that_deliver_at_once_make_one_run(server, url, name, store, tmp_path):

@@ -434,12 +434,15 @@ def test_only_what_was_asked_for_is_sent(tmp_path):
     for name in ("diff.patch", "output.log"):
         (tmp_path / name).write_text(name)
     (tmp_path / "w.bin").write_bytes(b"w")
-    given = record(0, folder=str(tmp_path), artifacts=[Fields(name="w.bin", path="w.bin")])
-    names = {}
+    function = Fields(qualname="train", source="def train(): ...", source_sha256="0" * 64)
+    given = record(0, folder=str(tmp_path), artifacts=[Fields(name="w.bin", path="w.bin")], function=function)
+    names, texts = {}, {}
     for query in ("", "?diff=1", "?output=1&artifacts=0"):
         told = wandb.open_sink(f"wandb:p{query}")._closing(given)
         names[query] = [each["name"] for each in told["files"] + told["artifacts"]]
+        texts[query] = json.loads(told["record"])["function"].get("source")
     assert names == {"": ["w.bin"], "?diff=1": ["diff.patch", "w.bin"], "?output=1&artifacts=0": ["output.log"]}
+    assert texts == {"": None, "?diff=1": function.source, "?output=1&artifacts=0": None}
     assert wandb.open_sink("wandb:p?artifacts=0").keeps_files is False
 
 

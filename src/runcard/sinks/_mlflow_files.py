@@ -10,6 +10,7 @@ import orjson
 
 from runcard.card import card_markdown
 from runcard.events import mark
+from runcard.sinks._elsewhere import whole
 from runcard.sinks._mlflow_mapping import datasets
 from runcard.sinks._mlflow_service import Refused
 
@@ -59,7 +60,7 @@ class Files:
     def upload_own(self, record: RunRecord, *, diff: bool, output: bool) -> None:
         """The record whole, beside what MLflow can hold of it. Raises `StoreError`."""
         files: dict[str, Path | bytes] = {
-            "record.json": orjson.dumps(record.to_dict(history=False), option=orjson.OPT_INDENT_2),
+            "record.json": orjson.dumps(whole(record, diff=diff), option=orjson.OPT_INDENT_2),
             "card.md": card_markdown(record).encode("utf-8", "replace"),
         }
         if record.config:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runcard.record import Status
+from runcard.sinks._elsewhere import whole
 from runcard.sinks._wandb_rows import column, columns
 
 if TYPE_CHECKING:
@@ -55,15 +56,15 @@ def config(given: dict[str, Any]) -> dict[str, Any]:
     return {(f"config/{key}" if key == "_wandb" else str(key)): _plain(value) for key, value in given.items()}
 
 
-def closing(record: RunRecord) -> dict[str, Any]:
-    """What W&B is told when a run has ended."""
+def closing(record: RunRecord, *, diff: bool) -> dict[str, Any]:
+    """What W&B is told when a run has ended; ``diff``: whether uncommitted changes were asked for."""
     return {
         "run": record.run_id,
         **labels(record),
         "config": config(record.config),
         "summary": {**_last_values(record), "runcard": _plain(_facts(record))},
         "exit_code": exit_code(record),
-        "record": json.dumps(record.to_dict(history=False), indent=1, ensure_ascii=False),
+        "record": json.dumps(whole(record, diff=diff), indent=1, ensure_ascii=False),
     }
 
 

@@ -173,7 +173,7 @@ class WandbSink:
             raise
 
     def _closing(self, record: RunRecord) -> dict[str, Any]:
-        told = form.closing(record)
+        told = form.closing(record, diff=self._target.diff)
         told["files"] = form.asked_files(record, diff=self._target.diff, output=self._target.output)
         told["artifacts"], missing = form.artifacts(record) if self._target.artifacts else ([], len(record.artifacts))
         if missing:
