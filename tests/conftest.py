@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 import hypothesis
@@ -19,12 +20,14 @@ hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=1_000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
+_SETTINGS = ("RUNCARD_", "SLURM_", "TORCHELASTIC_", "MLFLOW_", "OTEL_")  # the machine's own are not under test
+
 
 @pytest.fixture(autouse=True)
 def clean_world(tmp_path, monkeypatch):
     """A store, a spool and a home of the test's own; nothing open, changed or exported when it ends."""
     for name in list(os.environ):
-        if name.startswith(("RUNCARD_", "SLURM_", "TORCHELASTIC_")) or name in ("RANK", "WORLD_SIZE"):
+        if name.startswith(_SETTINGS) or name in ("RANK", "WORLD_SIZE"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("RUNCARD_DIR", str(tmp_path / "runcards"))
     monkeypatch.setenv("RUNCARD_SPOOL", str(tmp_path / "spool"))
@@ -98,6 +101,61 @@ def postgres():
     pid = int((folder / "data" / "postmaster.pid").read_text().split()[0])
     os.kill(pid, signal.SIGQUIT)  # at once: nobody needs what is in it
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def patient(tmp_path, monkeypatch):
+    """Ends that wait for a sink however busy the machine is, and nothing in the home folder that lets one in."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RUNCARD_DEADLINE", "60")
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory):
+    """The one MLflow server of all tests, with SQLite; each test uses an experiment of its own."""
+    from mlflow_server import Server
+
+    made = Server(tmp_path_factory.mktemp("mlflow"))
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def mlflow_url(mlflow_server):
+    """The URL of the sink that writes there."""
+    return f"mlflow:{mlflow_server.address}"
+
+
+@pytest.fixture
+def name(request):
+    """The name of an experiment that no other test has."""
+    return f"{request.node.name}-{time.time_ns()}"
+
+
+@pytest.fixture
+def receiver():
+    """A receiver of OTLP by HTTP; its `url` is the sink's."""
+    from otlp_receivers import HttpReceiver
+
+    found = HttpReceiver()
+    yield found
+    found.down()
+
+
+@pytest.fixture
+def grpc_receiver():
+    """A receiver of OTLP by gRPC."""
+    from otlp_receivers import GrpcReceiver
+
+    found = GrpcReceiver()
+    yield found
+    found.down()
+
+
+@pytest.fixture(params=["http", "grpc"])
+def either(request):
+    """A receiver of OTLP by HTTP, and one by gRPC."""
+    return request.getfixturevalue("receiver" if request.param == "http" else "grpc_receiver")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

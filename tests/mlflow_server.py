@@ -1,61 +1,96 @@
-"""A real MLflow server in a process of its own, that can be killed and started again."""
+"""A real MLflow server in a process of its own, that can be killed and started again; and a run to send to it."""
 
 from __future__ import annotations
 
+import atexit
+import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import requests
 
-# MLflow is imported once; each start is a fork that serves, so that a start after a kill takes no seconds.
+from runcard import run
+from runcard.journal import Reading
+
+# MLflow is imported once; each start of a server is a fork that serves, so that it takes no seconds.
 PROGRAM = """
-import os, sys, warnings
+import os, signal, sys, warnings
 warnings.simplefilter("ignore")
 import uvicorn
 from mlflow.server.fastapi_app import app
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whoever was killed is gone
+children = []
 for line in sys.stdin:
-    port = int(line)
+    port, folder = line.rstrip("\\n").split(" ", 1)
     child = os.fork()
     if child == 0:
+        os.environ["_MLFLOW_SERVER_FILE_STORE"] = f"sqlite:///{folder}/mlflow.db"
+        os.environ["_MLFLOW_SERVER_ARTIFACT_DESTINATION"] = f"{folder}/artifacts"
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        uvicorn.run(app, host="127.0.0.1", port=port, log_level="error")
+        uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="error")
         os._exit(0)
+    children.append(child)
     print(child, flush=True)
-    os.waitpid(child, 0)
+for child in children:
+    try:
+        os.kill(child, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+os._exit(0)  # MLflow's own ending takes seconds
 """
+_forks = []  # the process that serves, once there is one
 
 
-class Server:
-    """One server on the loopback interface, with SQLite and its artifacts in a folder."""
-
-    def __init__(self, folder, port):
-        self.folder, self.port = folder, port
-        self.address = f"http://127.0.0.1:{port}"
-        self._process = subprocess.Popen(
+def _forking():
+    """The process that has MLflow imported; it ends with the tests, when its standard input does."""
+    if not _forks:
+        settings = {
+            "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
+            "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
+        process = subprocess.Popen(
             [sys.executable, "-P", "-c", PROGRAM],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={
-                **os.environ,
-                "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{folder}/mlflow.db",
-                "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
-                "_MLFLOW_SERVER_ARTIFACT_DESTINATION": f"{folder}/artifacts",
-                "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
-                "MLFLOW_DISABLE_TELEMETRY": "true",
-            },
+            env={**os.environ, **settings},
         )
+        _forks.append(process)
+        atexit.register(_end, process)
+    return _forks[0]
+
+
+def _end(process):
+    process.stdin.close()
+    process.wait()
+    process.stdout.close()
+
+
+class Server:
+    """One server on the loopback interface, with SQLite and its artifacts in a folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        with closing(socket.socket()) as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}"
         self._child = None
         self.start()
 
     def start(self):
         """Serve; return when the first request is answered."""
-        print(self.port, file=self._process.stdin, flush=True)
-        self._child = int(self._process.stdout.readline())
+        process = _forking()
+        print(self.port, self.folder, file=process.stdin, flush=True)
+        self._child = int(process.stdout.readline())
         for _ in range(600):
             try:
                 self.ask("experiments/search", max_results=1)
@@ -71,13 +106,9 @@ class Server:
         self._child = None
 
     def stop(self):
-        """Take all away."""
+        """Take it away."""
         if self._child is not None:
             self.kill()
-        self._process.kill()  # MLflow's own ending takes seconds
-        self._process.wait()
-        self._process.stdin.close()
-        self._process.stdout.close()
 
     def ask(self, what, **body):
         """What MLflow's REST interface answers."""
@@ -133,3 +164,46 @@ class Seen:
                 answer = requests.get(f"{self._server.address}/api/2.0/mlflow-artifacts/artifacts/{path}", timeout=60)
                 found[entry["path"]] = answer.content
         return found
+
+
+CONFIG = {
+    "lr": 0.1,
+    "model": {"layers": [1, {"units": 2}], "deep": {"x.y": None, "flag": True}},
+    "nan": math.nan,
+    "big": 2**70,
+    "empty": {},
+    "prompt": "é" * 7_000,
+    "odd name!": 1,
+}
+
+
+def train(name, url, **options):
+    """A run with all that MLflow has a place for."""
+    with run("train", experiment=name, config=CONFIG, sinks=["file:", url], **options) as r:
+        for step in range(3):
+            r.log(loss=1.0 / (step + 1), step=step)
+        r.log({"odd": math.nan, "up": math.inf, "down": -math.inf, "acc@1": 0.5, "big": 2**2000}, step=-7)
+        r.artifact_path("plots/roc.txt").write_text("a curve")
+        r.artifact_path("empty.bin").write_bytes(b"")
+        r.log_config({"late": "x"})
+        r.tag("better")
+        r.keep("good")
+    return r
+
+
+def events_of(r):
+    """The events of a run as a sink is given them."""
+    return [{**event, "writer": "journal"} for event in Reading(r.folder / "journal.jsonl")]
+
+
+def until(holds, seconds=60):
+    """Wait for what another thread or process does; it fails when that does not come about."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if holds():
+                return
+        except AssertionError:
+            pass  # the experiment is not there yet
+        time.sleep(0.05)
+    raise AssertionError("it did not come about")

@@ -57,10 +57,7 @@ NAME = 'it\'s a "long" name: ' + "word " * 20 + "end"
 def written(tmp_path_factory):
     """A folder with ``mlruns`` and with the database of a server, the same runs in both; and the server's address."""
     folder = tmp_path_factory.mktemp("mlflow")
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    server = Server(folder, port)
+    server = Server(folder)
     (folder / "mlartifacts").symlink_to("artifacts")  # where a server keeps them that is told nothing else
     settings = {"MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
     environ = {**os.environ, **settings, "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
