@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.machinery
 import math
+import re
 import sys
 import threading
 import time
@@ -409,3 +411,37 @@ def test_a_delivered_spool_is_empty(tmp_path):
     (folder,) = (tmp_path / "spool").glob("2*")
     assert folder.name == r.run_id
     assert (folder / "artifacts" / "model.pt").read_bytes() == b"w"
+
+
+@pytest.mark.parametrize(
+    ("url", "keeps_away", "extra"),
+    [
+        ("mlflow:http://h:1", "mlflow", "mlflow"),
+        ("wandb:p", "wandb", "wandb"),
+        ("otlp:http://h:1", "opentelemetry", "otel"),
+        ("otlp:grpc://h:1", "grpc", "otel"),
+        ("sqlite:///runs.db", "sqlalchemy", "sql"),
+        ("s3://bucket/runs", "s3fs", "s3"),
+    ],
+)
+@pytest.mark.parametrize("how", ["missing", "kept away", "a folder"])
+def test_a_missing_extra_is_said_at_configure(url, keeps_away, extra, how, monkeypatch):
+    """Whatever it is that makes a package not to be had, the message has the pip command, before any run."""
+
+    class Finder:
+        def find_spec(name, path=None, target=None):
+            if name.partition(".")[0] != keeps_away:
+                return None
+            if how == "kept away":
+                raise ModuleNotFoundError(name=name)
+            return importlib.machinery.ModuleSpec(name, None, is_package=True)
+
+    for loaded in [name for name in sys.modules if name.partition(".")[0] == keeps_away]:
+        monkeypatch.delitem(sys.modules, loaded)
+    if how == "missing":
+        monkeypatch.setitem(sys.modules, keeps_away, None)
+    else:
+        monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
+    registry._checked.clear()
+    with pytest.raises(MissingExtra, match=re.escape(f'pip install "runcard[{extra}]"')):
+        configure(sinks=[url])

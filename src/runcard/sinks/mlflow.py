@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runcard.errors import MissingExtra, StoreError
+from runcard.errors import StoreError
 from runcard.identity import is_run_id
 from runcard.locks import locked
 from runcard.record import RunRecord, Status
 from runcard.sinks import _mlflow_mapping as mapping
+from runcard.sinks._extras import need
 from runcard.sinks._mlflow_address import base_of, parse
 from runcard.sinks._mlflow_run import OpenRun
 from runcard.sinks._mlflow_service import Gone
@@ -38,11 +39,8 @@ def open_sink(url: str) -> MlflowSink:
 
 def _check(url: str) -> None:
     """Refuse what cannot work, without connecting."""
-    from importlib.util import find_spec
-
     parse(url)
-    if find_spec("mlflow") is None:
-        raise MissingExtra('mlflow is not installed: pip install "runcard[mlflow]"')
+    need("mlflow", "runcard[mlflow]")
 
 
 open_sink.check = _check  # type: ignore[attr-defined]  # what `registry.check` asks of a factory

@@ -23,10 +23,11 @@ import orjson
 
 from runcard import settings
 from runcard._folding import points
-from runcard.errors import MissingExtra, RunNotFound, SettingError, StoreError, describe
+from runcard.errors import RunNotFound, SettingError, StoreError, describe
 from runcard.identity import is_run_id
 from runcard.journal import decode, encode
 from runcard.record import History, RunRecord, fold
+from runcard.sinks._extras import need
 from runcard.sinks._upload import protocols, put
 from runcard.sinks.registry import scheme_of, without_credentials
 
@@ -68,17 +69,13 @@ def knows(scheme: str) -> bool:
 
 def _check(url: str) -> None:
     """Refuse what cannot work, without connecting."""
-    from importlib.util import find_spec
-
     address, _ = _parsed(url)
     scheme, rest = scheme_of(address), address.partition("://")[2]
     bucket = rest.partition("/")[0] if scheme in _PACKAGES else rest.strip("/")
     if not bucket and scheme != "memory":
         raise SettingError(f"{without_credentials(url)!r} names no bucket; write {scheme}://bucket/prefix")
     for package in ("fsspec", _PACKAGES.get(scheme, "fsspec")):
-        if find_spec(package) is None:
-            hint = 'pip install "runcard[s3]"' if package in ("fsspec", "s3fs") else f"pip install {package}"
-            raise MissingExtra(f"{package} is not installed: {hint}")
+        need(package, "runcard[s3]" if package in ("fsspec", "s3fs") else package)
     if scheme not in _PACKAGES:
         from fsspec import get_filesystem_class  # type: ignore[import-untyped]  # it comes without types
 

@@ -11,8 +11,9 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runcard.errors import MissingExtra, StoreError, warn
+from runcard.errors import StoreError, warn
 from runcard.record import RunRecord
+from runcard.sinks._extras import need
 from runcard.sinks._otel_address import read
 from runcard.sinks.registry import without_credentials
 
@@ -35,13 +36,10 @@ def open_sink(url: str) -> OtelSink:
 
 def _check(url: str) -> None:
     """Refuse what cannot work, without connecting."""
-    wanted = {"opentelemetry.proto"}
-    if any(endpoint.protocol == "grpc" for endpoint in read(url).endpoints.values()):
-        wanted.add("grpc")
-    for module in sorted(wanted):
-        if not _is_installed(module):
-            package = {"grpc": "grpcio", "opentelemetry.proto": "opentelemetry-proto"}[module]
-            raise MissingExtra(f'{package} is not installed: pip install "runcard[otel]"')
+    endpoints = read(url).endpoints.values()
+    need("opentelemetry.proto", "runcard[otel]", package="opentelemetry-proto")
+    if any(endpoint.protocol == "grpc" for endpoint in endpoints):
+        need("grpc", "runcard[otel]", package="grpcio")
 
 
 open_sink.check = _check  # type: ignore[attr-defined]  # what `registry.check` asks of a factory
@@ -270,12 +268,3 @@ class _Followed:
         if rank not in self._of_ranks:
             self._of_ranks[rank] = [*self.attributes, ("runcard.rank", int(rank))]
         return self._of_ranks[rank]
-
-
-def _is_installed(module: str) -> bool:
-    from importlib.util import find_spec
-
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False

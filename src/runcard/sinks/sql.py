@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from runcard._folding import points
-from runcard.errors import MissingExtra, RunNotFound, SettingError, StoreError
+from runcard.errors import RunNotFound, SettingError, StoreError
 from runcard.identity import is_alive
 from runcard.record import History, RunRecord, Status, fold
+from runcard.sinks._extras import need
 from runcard.sinks._sql_records import write_records
 from runcard.sinks._sql_rows import from_history, insert_all, insert_events, lock_run, read_journals, read_many, seen
 from runcard.sinks.registry import without_credentials
@@ -38,7 +39,6 @@ def open_sink(url: str) -> SqlSink:
 
 def _check(url: str) -> None:
     """Refuse what cannot work, without connecting."""
-    from importlib.util import find_spec
     from urllib.parse import urlsplit
 
     wanted = ["sqlalchemy"]
@@ -59,8 +59,7 @@ def _check(url: str) -> None:
             raise SettingError(f"{without_credentials(url)} names no database; write postgresql://user@host/database")
         wanted.append("psycopg")
     for package in wanted:
-        if find_spec(package) is None:
-            raise MissingExtra(f'{package} is not installed: pip install "runcard[sql]"')
+        need(package, "runcard[sql]")
 
 
 open_sink.check = _check  # type: ignore[attr-defined]  # what `registry.check` asks of a factory

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from runcard._folding import ordered_writers
-from runcard.errors import MissingExtra, SettingError, StoreError, warn
+from runcard.errors import SettingError, StoreError, warn
 from runcard.journal import Reading, writers
 from runcard.sinks import _wandb_form as form
+from runcard.sinks._extras import need
 from runcard.sinks._wandb_place import Place
 from runcard.sinks._wandb_rows import Rows
 from runcard.sinks.registry import without_credentials
@@ -41,12 +42,8 @@ def open_sink(url: str) -> WandbSink:
 
 def _check(url: str) -> None:
     """Refuse what cannot work, without connecting; say when wandb would find no key."""
-    from importlib.util import find_spec
-
     _parsed(url)
-    found = find_spec("wandb")
-    if found is None or found.origin is None:  # a folder of runs in the working directory is found by that name too
-        raise MissingExtra('wandb is not installed: pip install "runcard[wandb]"')
+    need("wandb", "runcard[wandb]")
     place = Place()
     if place.mode in ("online", "shared") and not place.has_key:
         warn(
