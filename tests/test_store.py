@@ -57,17 +57,6 @@ def test_a_name_goes_before_a_prefix(store):
     assert store.get(other.run_id[-8:]).run_id == other.run_id
 
 
-def test_a_name_with_a_slash_is_a_name_where_no_such_path_is(store, tmp_path, monkeypatch):
-    """As runs are called that come from a log folder below another."""
-    monkeypatch.chdir(tmp_path)
-    with run("train/eu.zip") as named:
-        pass
-    assert store.get("train/eu.zip").run_id == named.run_id
-    assert store.keep("train/eu.zip").decision == "keep"
-    with pytest.raises(RunNotFound, match="no run's folder"):
-        store.get("train/us")
-
-
 def test_an_ambiguous_reference_lists_the_runs(store, three):
     """A name of two runs, or a prefix of several, is refused with what it could mean."""
     with pytest.raises(AmbiguousRun) as refused:

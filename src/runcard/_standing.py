@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from runcard._shared import make_folder, share
 from runcard._ranking import is_result
+from runcard._shared import make_folder, share
 from runcard.locks import locked
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ import orjson
 
 from runcard import settings
 from runcard._folding import points
-from runcard.errors import RunNotFound, SettingError, StoreError, describe
+from runcard.errors import MissingExtra, RunNotFound, SettingError, StoreError, describe
 from runcard.identity import is_run_id
 from runcard.journal import decode, encode
 from runcard.record import History, RunRecord, fold
