@@ -426,7 +426,7 @@ def test_nothing_to_import_is_said(tmp_path):
     assert (url.exit_code, "write mlflow:http://localhost:5000" in url.stderr) == (2, True)
     for wrong in (["--copy-limit", "much"], ["--where", "metrics.loss <"], ["another/folder"]):
         refused = call("import", tmp_path / "mlruns", *wrong)
-        assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1), wrong
+        assert (refused.exit_code, "Traceback" in refused.stderr) == (2, False), wrong
     assert call("import", "mlflow", tmp_path / "mlruns").exit_code == 1
 
 

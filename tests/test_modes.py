@@ -72,7 +72,7 @@ def test_all_that_a_shared_store_holds_is_the_groups(store, umask, monkeypatch):
     """In a root that is the group's, all is: runs and their console, launches, deliveries, what was best."""
     Path(store.root).mkdir()
     os.chmod(store.root, 0o770)
-    configure(mode="group")
+    configure(mode="group", deadline=0.3)
 
     def refusing(_record):
         raise OSError("not today")

@@ -320,7 +320,7 @@ _TO_LINE_END = re.compile(r"[^\r\n\"']++")
 _USERINFO = re.compile(
     # one slash where a path was made of it, but for a drive; a slash in a password, but not behind a port
     r"(?P<scheme>(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]*+)(?P<slashes>://|(?<=[A-Za-z0-9+.-]{2}):/)"
-    r"(?!\[redacted\]@)(?P<user>[^\s/?#@:\"'<>]*+)"
+    r"(?!\[)(?P<user>[^\s/?#@:\"'<>]*+)"  # a bracket begins an address of IPv6, or [redacted]
     r"(?::(?P<password>[^\s/\"'<>]*|(?!\d{1,5}/)[^\s\"'<>@]{1,200}))?@"
 )
 
