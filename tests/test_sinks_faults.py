@@ -156,6 +156,35 @@ def test_strict_raises_a_sinks_failure_at_the_end(store):
     assert len(open_store("memory:").runs()) == 1
 
 
+def test_strict_never_replaces_the_users_exception(store):
+    """Where the block raised, what strict would raise is said instead; the exception stays the user's, untouched."""
+    configure(strict=True)
+    error = ValueError("mine")
+    with pytest.warns(RuncardWarning, match="ZeroDivisionError"), pytest.raises(ValueError, match="mine") as caught:
+        with run("r", sinks=["file:", _divide]):
+            raise error
+    assert (caught.value is error, error.__context__, getattr(error, "__notes__", None)) == (True, None, None)
+    assert [record.status for record in store.runs()] == ["failed"]
+
+    async def task():
+        async with run("a", sinks=["file:", _divide]):
+            raise error
+
+    with pytest.raises(ValueError, match="mine") as caught:
+        asyncio.run(task())
+    assert (caught.value is error, error.__context__) == (True, None)
+
+
+def test_strict_raises_for_every_run_that_a_sink_does_not_get(store):
+    """A sink that was set aside fails the next strict run too, not the first one alone."""
+    configure(strict=True, deadline=0.1)
+    stuck = threading.Event()
+    for _ in range(2):
+        with pytest.raises(RuncardError, match="no answer"), run("r", sinks=["file:", lambda _record: stuck.wait(9)]):
+            pass
+    stuck.set()
+
+
 def _divide(_record):
     1 / 0  # noqa: B018 - raises
 

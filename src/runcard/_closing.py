@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from runcard import _actions, _current, _pulse, _standing, index
 from runcard._outcome import Outcome, outcome_of
 from runcard._settling import deliver
-from runcard.errors import contained, describe, is_strict, warn
+from runcard.errors import contained, describe, is_strict, say
 from runcard.events import restore
 from runcard.journal import last_events
 from runcard.record import RunRecord, Status
@@ -51,9 +51,9 @@ def close_run(run: Run, error: BaseException | None, result: Any = None, *, wait
         thread.join()
     except Exception as failure:  # whatever fails here is ours, and never the user's
         contained("write the run's end", last_word, run, error, result)
-        if is_strict():
+        if is_strict() and error is None:
             raise
-        warn(f"the run {run.run_id[-8:]} could not be ended well: {describe(failure)}", once="cannot close")
+        say(f"the run {run.run_id[-8:]} could not be ended well: {describe(failure)}", once="cannot close")
     finally:
         _forget(run)
 

@@ -117,9 +117,6 @@ class Delivery:
         done = True
         until = time.monotonic() + deadline_s
         for courier, ticket in self._tickets:
-            if courier.aside:
-                done = done and ticket.done.is_set()
-                continue
             began = time.monotonic()
             if patience_s is None:
                 patience = max(0.0, min(until - began, deadline_s - _spent.get(courier.name, 0.0)))

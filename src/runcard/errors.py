@@ -85,12 +85,17 @@ def warn(message: str, *, once: str | None = None) -> None:
         message: A sentence that says what happened and what to do next.
         once: A key; the same key is said once a process.
     """
+    if _state["strict"]:
+        raise RuncardError(message)
+    say(message, once=once)
+
+
+def say(message: str, *, once: str | None = None) -> None:
+    """What `warn` does, under ``strict`` too: for when the user's own exception is on its way, which none may replace."""
     if once is not None:
         if once in _said:
             return
         _said.add(once)
-    if _state["strict"]:
-        raise RuncardError(message)
     try:
         warnings.warn(message, RuncardWarning, stacklevel=_users_frame())
     except RuncardWarning:  # `-W error` turns our warning into an exception: say it without one
