@@ -579,6 +579,39 @@ def test_a_pytest_fixture_is_refused():
         tracked(fixture)
 
 
+@pytest.mark.parametrize(
+    ("module", "word"),
+    [
+        ("typer.main", "typer"),
+        ("celery.local", "Celery"),
+        ("ray.remote_function", "Ray"),
+        ("dask.delayed", "Dask"),
+        ("prefect.flows", "Prefect"),
+        ("airflow.decorators.base", "Airflow"),
+        ("dagster._core.definitions", "Dagster"),
+        ("modal.functions", "Modal"),
+    ],
+)
+def test_what_has_an_entry_point_of_its_own_is_refused(module, word):
+    """Objects that a framework calls past any wrapper are known by the package that their class is of."""
+    kind = type("Task", (), {"__module__": module, "__call__": lambda _: None})
+    with pytest.raises(TypeError, match=rf"{word}.*beneath"):
+        tracked(kind())
+
+
+class _Unsigned:
+    __signature__ = property(lambda _: 1 / 0)
+
+    def __call__(self, x):
+        return x
+
+
+def test_a_signature_that_cannot_be_read(store):
+    """An object whose signature raises is tracked as a builtin is: with `args` and `kwargs`."""
+    assert tracked(_Unsigned())(4) == 4
+    assert only(store).config == {"args": [4], "kwargs": {}}
+
+
 def test_a_click_command_is_refused_and_beneath_works(store):
     """`@tracked` above a click command raises; beneath it, the command's calls are runs."""
     from click.testing import CliRunner

@@ -78,7 +78,7 @@ def _signature(function: Any) -> inspect.Signature | None:
         pass  # not seen yet, or not hashable
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):
+    except Exception:  # a builtin that tells none, an object whose own `__signature__` or annotations raise
         signature = None
     if len(_signatures) >= _KEPT:  # functions made in a loop
         _signatures.clear()

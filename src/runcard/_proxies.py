@@ -27,6 +27,13 @@ _OWN_ENTRY = {
     "huey": "a Huey task",
     "dramatiq": "a Dramatiq actor",
     "luigi": "a Luigi task",
+    "airflow": "an Airflow task",
+    "asyncclick": "a click command",
+    "dagster": "a Dagster op",
+    "flytekit": "a Flyte task",
+    "invoke": "an Invoke task",
+    "modal": "a Modal function",
+    "zenml": "a ZenML step",
 }
 
 
