@@ -451,44 +451,43 @@ def test_after_the_first_run_nothing_is_left_to_load(tmp_path, store):
     )
 
 
+WITHIN = """
+    import sys
+    from importlib.util import spec_from_loader
+    from runcard import run, tracked
+
+    @tracked
+    def handler():
+        with run("block") as r:
+            r.log(x=1.0)
+        return r.is_open
+
+    class Within:
+        def find_spec(self, name, path, target=None):
+            if name != sys.argv[1]:
+                return None
+            sys.meta_path.remove(self)
+            self.loader = sys.meta_path[-1].find_spec(name, path).loader
+            return spec_from_loader(name, self, origin=self.loader.path)
+        def create_module(self, spec):
+            return None
+        def exec_module(self, module):
+            print(handler())
+            self.loader.exec_module(module)
+
+    sys.meta_path.insert(0, Within())
+"""
+
+
 @pytest.mark.parametrize("module", ["_recording", "_opening", "_closing", "_outcome", "journal", "_values_arrays"])
 def test_a_run_that_begins_while_the_first_one_is_loaded_harms_nobody(module, tmp_path, store):
     """A handler's run in the middle of loading what records runs: it says that it is not recorded, its code runs on."""
-    done = finished(
-        program(
-            tmp_path,
-            """
-            import sys
-            from importlib.util import spec_from_loader
-            from runcard import run, tracked
-
-            @tracked
-            def handler():
-                with run("block") as r:
-                    r.log(x=1.0)
-                return r.is_open
-
-            class Within:
-                def find_spec(self, name, path, target=None):
-                    if name != "runcard." + sys.argv[1]:
-                        return None
-                    sys.meta_path.remove(self)
-                    self.loader = sys.meta_path[-1].find_spec(name, path).loader
-                    return spec_from_loader(name, self, origin=self.loader.path)
-                def create_module(self, spec):
-                    return None
-                def exec_module(self, module):
-                    print(handler())
-                    self.loader.exec_module(module)
-
-            sys.meta_path.insert(0, Within())
-            for name in ("first", "second"):
-                with run(name) as r:
-                    r.log(loss=1.0)
-            """,
-        ),
-        module,
-    )
+    twice = """
+    for name in ("first", "second"):
+        with run(name) as r:
+            r.log(loss=1.0)
+"""
+    done = finished(program(tmp_path, WITHIN + twice), f"runcard.{module}")
     assert (done.returncode, done.stdout) == (0, "False\n")
     told = [line for line in done.stderr.splitlines() if "Warning" in line]
     assert len(told) == 1
@@ -496,6 +495,14 @@ def test_a_run_that_begins_while_the_first_one_is_loaded_harms_nobody(module, tm
     assert {r.name: (r.status, r.metrics) for r in store.runs()} == dict.fromkeys(
         ("first", "second"), (Status.FINISHED, {"loss": 1.0})
     )
+
+
+def test_a_run_that_begins_while_datetime_is_imported(tmp_path, store):
+    """The program's own imports are met by half too: orjson would end the process; such a run says why it is none."""
+    done = finished(program(tmp_path, WITHIN + "\n    import datetime\n    with run('next'): pass\n"), "datetime")
+    assert (done.returncode, done.stdout) == (0, "False\n")
+    assert "cannot import name 'datetime'" in done.stderr
+    assert only(store).name == "next"
 
 
 DYING = {

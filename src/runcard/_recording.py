@@ -12,11 +12,13 @@ import json
 import shutil
 import tempfile
 import traceback
+from datetime import datetime
 
 from runcard import _actions, _closing, _files, _opening, _values_arrays, _values_forms, _values_walk
 
 # The functions of a run import these when they are called: too late where no more files can be opened.
 _LOADED = (
+    datetime,  # before orjson, which takes it in C: one that is there by half ended the process
     *(hashlib, json, shutil, tempfile, traceback),
     *(_actions, _closing, _files, _values_arrays, _values_forms, _values_walk),
 )
