@@ -579,6 +579,41 @@ def test_a_pytest_fixture_is_refused():
         tracked(fixture)
 
 
+class _Named:
+    """Whose methods call their object what they like."""
+
+    @tracked
+    def method(this, x):
+        return x
+
+    @classmethod
+    @tracked
+    def build(klass, x):
+        return x
+
+    @staticmethod
+    @tracked
+    def plain(this, x):
+        return x
+
+
+@pytest.mark.parametrize(
+    ("call", "config"),
+    [
+        (lambda: _Named().method(1), {"x": 1}),
+        (lambda: _Named.method(_Named(), 1), {"x": 1}),
+        (lambda: _Named.build(1), {"x": 1}),
+        (lambda: _Named.plain(2, 1), {"this": 2, "x": 1}),
+        (lambda: tracked(_Named().unbound)(1), {"x": 1}),
+    ],
+)
+def test_the_object_of_a_method_is_no_config_whatever_its_name(call, config, store):
+    """The first parameter of what a class holds is the object's, unless it is a static method or bound already."""
+    _Named.unbound = _Named.method.__wrapped__
+    assert call() == 1
+    assert only(store).config == config
+
+
 @pytest.mark.parametrize(
     ("module", "word"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runcard.values import is_config_object, is_mapping
@@ -90,18 +91,23 @@ def _signature(function: Any) -> inspect.Signature | None:
 
 
 def _is_method(function: Any, signature: inspect.Signature) -> bool:
-    """Whether the first parameter is ``self`` or ``cls`` of a function that was defined in a class."""
-    names = list(signature.parameters)
-    if not names or names[0] not in ("self", "cls", "mcs", "mcls"):
-        return False
+    """Whether the first parameter is the object or the class of a function that was defined in a class."""
+    first = next(iter(signature.parameters.values()), None)
     outer = getattr(function, "__qualname__", "").rpartition(".")[0]
-    return bool(outer) and not outer.endswith("<locals>") and not _is_static(function)
+    if first is None or first.kind not in _BY_PLACE or not outer or outer.endswith("<locals>"):
+        return False
+    held = _held(function)
+    if held is None or not isinstance(function, types.FunctionType):  # a bound method's object is no parameter any more
+        return first.name in ("self", "cls", "mcs", "mcls") and not isinstance(held, staticmethod)
+    return not isinstance(held, staticmethod)
 
 
-def _is_static(function: Any) -> bool:
-    """Whether its class holds it as a static method, whose ``cls`` is a name like any other: a classifier's, say."""
+_BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _held(function: Any) -> Any:
+    """What its class holds under its name: a static method's ``cls`` is a name like any other, a classifier's, say."""
     owner: Any = sys.modules.get(getattr(function, "__module__", None) or "")
-    *folders, name = function.__qualname__.split(".")
-    for folder in folders:
-        owner = getattr(owner, "__dict__", {}).get(folder)
-    return isinstance(getattr(owner, "__dict__", {}).get(name), staticmethod)
+    for name in function.__qualname__.split("."):
+        owner = getattr(owner, "__dict__", {}).get(name)
+    return owner
