@@ -95,18 +95,36 @@ def test_the_store_lies_in_the_projects_root(tmp_path, monkeypatch):
     assert settings.store_root(settings.current()) == tmp_path / "a" / "runcards"
 
 
-def test_a_relative_directory_is_made_absolute_at_once(tmp_path, monkeypatch):
+@pytest.mark.parametrize("place", ["variable", "configure", "default", "file"])
+def test_a_relative_directory_is_made_absolute_at_once(place, tmp_path, monkeypatch):
     """A program that changes its directory in a run finds one store, not two."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RUNCARD_DIR", "here")
     (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "pyproject.toml").touch()
+    (tmp_path / "pyproject.toml").write_text('[tool.runcard]\ndirectory = "here"\n' if place == "file" else "")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RUNCARD_DIR")
+    if place == "variable":
+        monkeypatch.setenv("RUNCARD_DIR", "here")
+    elif place == "configure":
+        configure(directory="here", spool="spool")
     with run("outer") as outer:
         monkeypatch.chdir(tmp_path / "elsewhere")
         with run("inner") as inner:
             pass
-    assert outer.root == tmp_path / "here"
-    assert inner.root in (tmp_path / "here", tmp_path / "elsewhere" / "here")
-    assert Path(outer.folder).is_dir()
+    assert outer.root == inner.root == tmp_path / ("runcards" if place == "default" else "here")
+    assert Path(inner.folder).is_dir()
+    if place == "configure":
+        assert settings.store_root(settings.current()) == tmp_path / "here"
+        assert settings.spool_root(settings.current()) == tmp_path / "spool"
+
+
+def test_a_relative_directory_where_there_is_none(tmp_path, monkeypatch):
+    """In a working directory that is gone a relative folder is refused."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(SettingError, match="directory='here' is relative"):
+        configure(directory="here")
 
 
 @pytest.mark.parametrize(

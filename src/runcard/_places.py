@@ -93,7 +93,7 @@ def find(run: Run, wanted: Settings, token: Token | None, config_hash: str | Non
         RunStateError: When the run to resume cannot be.
         StoreError: When nothing can be written and ``strict`` holds.
     """
-    root, spooled = _root(wanted, token)
+    root, spooled = _root(wanted, token, run.parent)
     if root is not None:
         again = resumed(run, root, config_hash)
         if again is not None:
@@ -219,19 +219,27 @@ def _folder_of(token: Token) -> Path | None:
     return folder if is_run_id(token.run_id) and any(folder.glob("journal*.jsonl")) else None
 
 
-def _root(wanted: Settings, token: Token | None) -> tuple[Path | None, bool]:
+def _root(wanted: Settings, token: Token | None, parent: Run | None) -> tuple[Path | None, bool]:
     """The store's root, and whether it is only a spool; None when there is no telling where."""
-    homes = [sink for sink in wanted.sinks if registry.is_files(sink)]
-    if not homes:
+    home = _home(wanted)
+    if home is None:
         return settings.spool_root(wanted), True
-    if homes[0] != "file:":
-        return Path(registry.path_of(homes[0])), False
-    if token is not None and not settings.was_configured("directory"):
-        return Path(token.root), False  # a child lies beside its parent, wherever it was started
+    if home != "file:":
+        return Path(registry.path_of(home)), False
+    if not settings.was_configured("directory"):  # a child lies beside its parent, wherever it was started
+        if token is not None:
+            return Path(token.root), False
+        if parent is not None and parent.folder is not None and _home(parent._life.settings) == "file:":
+            return parent.root, False
     try:
         return settings.store_root(wanted), False
     except OSError:
         return None, False
+
+
+def _home(wanted: Settings) -> str | None:
+    """The files sink that the journal lies in, if there is one."""
+    return next((sink for sink in wanted.sinks if registry.is_files(sink)), None)
 
 
 def _state_folder() -> Path:

@@ -75,6 +75,11 @@ def configure(**settings: Any) -> None:
     """
     base = _from_files_and_variables()
     parsed = {name: parse(name, value) for name, value in settings.items() if value is not None}
+    for name in {"directory", "spool"} & parsed.keys():
+        try:
+            parsed[name] = Path(os.path.abspath(parsed[name]))  # the program may change its directory later
+        except OSError:
+            raise SettingError(f"{name}={settings[name]!r} is relative, and the working directory is gone") from None
     _merge(base, parsed)  # refuses what cannot be combined, before anything is taken
     _configured.update(parsed)
     for name, value in settings.items():
