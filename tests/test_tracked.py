@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import copy
 import functools
+import gc
 import inspect
 import operator
 import pickle
@@ -14,6 +15,7 @@ import threading
 import traceback
 import types
 import typing
+import weakref
 from abc import ABC, abstractmethod
 from pathlib import Path
 
@@ -577,6 +579,24 @@ def test_a_pytest_fixture_is_refused():
 
     with pytest.raises(TypeError, match="beneath"):
         tracked(fixture)
+
+
+def test_what_a_function_holds_is_let_go_with_it(store):
+    """A function made for some data holds it while it is there itself, and no longer."""
+
+    def training(data):
+        @tracked
+        def train(default=data):
+            return (default, data)
+
+        return train
+
+    data = Boom()
+    held = weakref.ref(data)
+    assert training(data)() == (data, data)
+    del data
+    gc.collect()
+    assert held() is None
 
 
 class _Named:

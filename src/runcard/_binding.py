@@ -6,6 +6,7 @@ import inspect
 import sys
 import types
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from runcard.values import is_config_object, is_mapping
 
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _CONFIG_NAMES = frozenset(("config", "cfg", "conf", "args", "opts", "options", "params", "hparams", "settings"))
-_signatures: dict[Any, inspect.Signature | None] = {}  # by function; the interpreter's own cache is by call
-_KEPT = 10_000
+_signatures: WeakKeyDictionary[types.FunctionType, inspect.Signature | None] = WeakKeyDictionary()
+"""Weak, since a function that is made in a loop holds what its closure holds."""
 
 
 class Bound(NamedTuple):
@@ -73,21 +74,20 @@ def _is_borrowed(function: Any) -> bool:
 
 def _signature(function: Any) -> inspect.Signature | None:
     """The signature, or None for callables that do not tell theirs."""
+    if type(function) is not types.FunctionType:
+        return _read_signature(function)  # its hash and its equality would be the user's code
     try:
         return _signatures[function]
-    except (KeyError, TypeError):
-        pass  # not seen yet, or not hashable
+    except KeyError:
+        found = _signatures[function] = _read_signature(function)
+        return found
+
+
+def _read_signature(function: Any) -> inspect.Signature | None:
     try:
-        signature = inspect.signature(function)
+        return inspect.signature(function)
     except Exception:  # a builtin that tells none, an object whose own `__signature__` or annotations raise
-        signature = None
-    if len(_signatures) >= _KEPT:  # functions made in a loop
-        _signatures.clear()
-    try:
-        _signatures[function] = signature
-    except TypeError:
-        pass  # not hashable: bound anew each time
-    return signature
+        return None
 
 
 def _is_method(function: Any, signature: inspect.Signature) -> bool:
