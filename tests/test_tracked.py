@@ -599,6 +599,25 @@ def test_what_a_function_holds_is_let_go_with_it(store):
     assert held() is None
 
 
+@pytest.mark.parametrize("sinks", [None, ["file:", lambda _: None]])
+def test_arguments_are_let_go_when_the_call_returns(sinks, store):
+    """No cycle of ours holds what a function was called with until the collector comes: it may be a GPU's memory."""
+
+    @tracked(sinks=sinks)
+    def train(data):
+        return len(data.args)
+
+    data = Boom("large")
+    held = weakref.ref(data)
+    gc.disable()
+    try:
+        assert train(data) == 1
+        del data
+        assert held() is None
+    finally:
+        gc.enable()
+
+
 class _Named:
     """Whose methods call their object what they like."""
 

@@ -133,6 +133,7 @@ def begin(function: Any, spec: Options, args: tuple[Any, ...], kwargs: dict[str,
     run = Run(spec, bound.config, function=function)
     run._parameter, run._arguments = bound.parameter, bound.arguments
     run._open()
+    run._given_config, run._arguments = None, {}  # recorded; the objects are the caller's to let go
     return run if run.is_open else None
 
 
