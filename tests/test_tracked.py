@@ -618,6 +618,25 @@ def test_arguments_are_let_go_when_the_call_returns(sinks, store):
         gc.enable()
 
 
+def test_above_a_plain_wrapper_of_a_coroutine_function(store):
+    """The run would end before the coroutine begins, so it is said; the coroutine is the caller's, untouched."""
+
+    async def work():
+        log(loss=1.0)
+        return 7
+
+    @tracked
+    @functools.wraps(work)
+    def wrapper():
+        return work()
+
+    with pytest.warns(RuncardWarning, match="put @tracked beneath"):
+        coroutine = wrapper()
+    with pytest.warns(RuncardWarning, match="no run is open"):
+        assert asyncio.run(coroutine) == 7
+    assert only(store).metrics == {}
+
+
 class _Named:
     """Whose methods call their object what they like."""
 

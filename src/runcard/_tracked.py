@@ -155,9 +155,21 @@ def _function(function: Any, spec: Options) -> Callable[..., Any]:
             run._close(error)
             raise
         run._close(None, result)
+        if type(result) is types.CoroutineType:
+            _ended_early(function)
         return result
 
     return tracked_call
+
+
+def _ended_early(function: Any) -> None:
+    """Say that a run was over before its coroutine began: what is tracked is no coroutine function, but wraps one."""
+    name = function.__qualname__
+    warn(
+        f"{name} is no `async def`, and its run ended when it returned a coroutine, before that ran; "
+        "put @tracked beneath the other decorator, on the `async def` itself",
+        once=f"coroutine {name}",
+    )
 
 
 def _coroutine(function: Any, spec: Options) -> Callable[..., Any]:
