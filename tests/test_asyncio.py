@@ -318,3 +318,34 @@ def test_a_closed_coroutine_cannot_wait_so_the_exit_does(tmp_path, store):
     )
     assert out == "exit\nclosed finished\n"
     assert store.runs()[0].losses == {}
+
+
+@pytest.mark.parametrize("imported", ["asyncio", "time"])
+def test_a_coroutine_that_asyncio_does_not_run_is_not_made_to_wait(imported, tmp_path, store):
+    """Driven by hand, or by another loop, it ends as without us, undelayed; its sinks have the record at exit."""
+    out = quietly(
+        program(
+            tmp_path,
+            f"""
+            import time, {imported}
+            from runcard import run, tracked
+            def slow(record):
+                time.sleep(0.3)
+                print(record.name, record.status.value, flush=True)
+            @tracked(name="function", sinks=["file:", slow])
+            async def work():
+                return 7
+            async def block():
+                async with run("block", sinks=["file:", slow]):
+                    pass
+                return 8
+            for coroutine in (work(), block()):
+                try:
+                    coroutine.send(None)
+                except StopIteration as stop:
+                    print(stop.value, flush=True)
+            """,
+        )
+    )
+    assert sorted(out.split("\n")) == ["", "7", "8", "block finished", "function finished"]
+    assert [record.losses for record in store.runs()] == [{}, {}]

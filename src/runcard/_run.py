@@ -294,10 +294,10 @@ class Run:
             here.set(self.outer)
 
     async def _delivered(self, error: BaseException | None) -> None:
-        """Wait for the sinks without blocking the loop; a coroutine that is being closed cannot wait."""
-        from runcard._settling import settle_async, wait_in_loop
+        """Wait for the sinks without blocking the loop; who cannot wait leaves it to the process's exit."""
+        from runcard._settling import is_in_asyncio, settle_async, wait_in_loop
 
-        if self._life is None or isinstance(error, GeneratorExit):
+        if self._life is None or isinstance(error, GeneratorExit) or not is_in_asyncio():
             return
         try:
             await wait_in_loop(self._life.waiting(), self._life.settings.deadline)

@@ -53,11 +53,15 @@ def own_copy(record: RunRecord) -> RunRecord:
     return RunRecord.from_dict(data, folder=record.folder, metric_history=record.metric_history)
 
 
+def is_in_asyncio() -> bool:
+    """Whether asyncio runs this coroutine: another loop, or who drives it by hand, knows nothing of our waiting."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None
+
+
 async def wait_in_loop(waiting: list[threading.Event], deadline_s: float = 5.0) -> None:
     """Let a coroutine wait for the sinks while its loop goes on."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
-        return
+    asyncio = sys.modules["asyncio"]
     until = time.monotonic() + deadline_s
     pause = 0.0
     while not all(event.is_set() for event in waiting) and time.monotonic() < until:
