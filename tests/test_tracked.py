@@ -400,6 +400,44 @@ def test_generator_closed_early_is_a_normal_end(store):
     assert seen == [only(store).name]
 
 
+def test_a_run_inside_a_generator_is_current_there_after_a_yield(store):
+    """What a generator logs in a run that it opened goes there, also after it has yielded within."""
+
+    @tracked
+    def numbers():
+        log(before=1)
+        yield
+        with run("inside"):
+            log(first=1)
+            yield
+            log(second=2)
+        log(after=3)
+        yield
+
+    @tracked
+    async def later():
+        async with run("inside, later"):
+            yield
+            log(second=2)
+
+    async def consume():
+        async for _ in later():
+            log(seen=1)
+
+    with run("consumer"):
+        for _ in numbers():
+            log(seen=1)
+        asyncio.run(consume())
+    metrics = {record.name.rpartition(".")[2]: record.metrics for record in store.runs()}
+    assert metrics == {
+        "consumer": {"seen": 1},
+        "numbers": {"before": 1, "after": 3},
+        "inside": {"first": 1, "second": 2},
+        "later": {},
+        "inside, later": {"second": 2},
+    }
+
+
 def test_generator_context_is_hidden_between_yields(store):
     """The consumer neither logs into the generator's run nor opens children of it."""
 

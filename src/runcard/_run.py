@@ -55,6 +55,7 @@ class Run:
         self.parent: Run | None = None
         self.thread = 0
         self.hidden = False  # a generator's run between its yields
+        self._within: Run | None = None  # the block inside a generator that it yielded from
         self.is_ambient = False  # opened by start(), so current in the next notebook cell too
         self._options = options
         self._given_config = config
@@ -318,13 +319,15 @@ class Run:
         """A generator's body goes on: its run becomes current; what was before is handed back."""
         self.hidden = False
         self.thread = threading.get_ident()
-        outer = here.get()
-        here.set(self)
+        outer, within = here.get(), self._within
+        here.set(within if within is not None and within.is_open else self)
         return outer
 
     def step_out(self, outer: Run | None) -> None:
         """The generator yields: its run is nobody's until it goes on."""
         self.hidden = True
+        current = here.get()
+        self._within = current if current is not self else None
         here.set(outer)
 
     def adopt(self) -> None:
