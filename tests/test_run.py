@@ -776,8 +776,7 @@ def test_a_failed_run_is_never_best(store):
         r.log(acc=1.0)
         1 / 0  # noqa: B018 - raises
     record = only(store)
-    assert record.is_best is not True
-    assert record.decision != "keep"
+    assert (record.is_best, record.decision, record.decision_reason) == (False, "discard", "the run failed")
 
 
 def test_the_users_decision_stands_over_the_automatic_one(store):

@@ -137,7 +137,7 @@ def _close(run: Run, error: BaseException | None, result: Any, *, wait: bool) ->
 
 
 def _outcome(error: BaseException | None, run: Run) -> Outcome:
-    signal = str(error) if isinstance(error, _Killed) else run._life.signal
+    signal = str(error) if type(error) is _Killed else run._life.signal  # `isinstance` would ask the user's object
     if signal is not None:
         return Outcome("killed", error={"type": signal, "message": "the process was asked to stop", "causes": []})
     found = contained("read the exception", outcome_of, error, run._options.expected)
@@ -227,7 +227,8 @@ def _judge(run: Run, life: Life, metrics: dict[str, Any], outcome: Outcome) -> b
     )
     if run._options.auto_decide and not life.decided and outcome.expected is None:
         decision = "keep" if standing.is_best else "discard"
-        _actions.decide(run, decision, _reason(run, value, standing), source="auto")
+        reason = _reason(run, value, standing) if outcome.status == "finished" else f"the run {outcome.status}"
+        _actions.decide(run, decision, reason, source="auto")
     return standing.is_best
 
 
