@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import hashlib
 import json
 import math
@@ -13,6 +14,7 @@ import re
 import stat
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -1194,3 +1196,21 @@ def test_the_end_knows_all_that_was_logged(points):
     )
     assert given[0].ended_at is not None
     assert json.loads((r.folder / "record.json").read_text())["metrics"] == {"loss": points - 1}
+
+
+def test_a_run_is_let_go_when_its_block_is_left(store):
+    """Nothing of ours goes in a circle: what a block was given goes with it, not when the collector comes."""
+
+    class Given:
+        pass
+
+    given = Given()
+    held = weakref.ref(given)
+    gc.disable()
+    try:
+        with run("block", config={"object": given}) as r:
+            r.log(loss=1.0)
+        del r, given
+        assert held() is None
+    finally:
+        gc.enable()

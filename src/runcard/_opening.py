@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Life:
     """What a run needs while it is open, from its opening to its closing."""
 
-    def __init__(self, run: Run, wanted: Settings, redactor: Redactor, place: Place) -> None:
+    def __init__(self, wanted: Settings, redactor: Redactor, place: Place) -> None:
         self.settings = wanted
         self.redactor = redactor
         self.place = place
@@ -51,7 +51,6 @@ class Life:
         self.sampler: Any = None
         self.lineage: Any = None
         self.exported: tuple[str | None] | None = None  # RUNCARD_PARENT before, when this run exported its own
-        self.run = run
 
     def waiting(self) -> list[Any]:
         """What a coroutine's end still waits for."""
@@ -92,7 +91,7 @@ def _begin(run: Run) -> None:
     run.root, run.folder, run.run_id, run.attempt = place.root, place.folder, place.run_id, place.attempt
     run.config = config["config"]
     run._journal = place.journal
-    life = run._life = Life(run, wanted, redactor, place)
+    life = run._life = Life(wanted, redactor, place)
     wanted_captures = wanted.capture
     code = source.file_of(run._function) if run._function is not None else _callers_file()
     life.config_exact = config["config_hash"] is not None
