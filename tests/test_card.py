@@ -8,7 +8,7 @@ from records import record, with_history
 
 from runcard import _facts as facts
 from runcard import card
-from runcard.record import Status
+from runcard.record import History, Point, Status
 
 GIT = {
     "state": "dirty",
@@ -166,7 +166,11 @@ def test_courses_are_drawn_for_metrics_with_several_points():
 
 
 def test_attempts_are_told_when_there_were_several():
-    """A resumed run says how earlier attempts ended; other ranks are no attempts."""
-    entries = [{"status": "crashed"}, {"status": "finished"}, {"status": "finished", "process_rank": 1}]
-    assert facts.attempts(record(attempts=entries)) == "2 (earlier: crashed)"
+    """A resumed run says how earlier attempts ended, and at which step; other ranks are no attempts."""
+    entries = [{"status": "crashed", "attempt": 1}, {"status": "finished", "attempt": 2}]
+    entries.append({"status": "finished", "process_rank": 1})
+    assert facts.attempts(record(attempts=entries)) == "2 (crashed)"
+    points = [Point("loss", step, 0.5, 1_795_000_000.0) for step in (5999, 6000, 5990, None)]
+    points[2].attempt = 2
+    assert facts.attempts(record(attempts=entries, metric_history=History(points))) == "2 (crashed at step 6000)"
     assert facts.attempts(record(attempts=entries[1:])) == ""

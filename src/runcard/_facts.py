@@ -130,12 +130,28 @@ def lost(record: RunRecord) -> str:
 
 
 def attempts(record: RunRecord) -> str:
-    """``2 (crashed at 2026-11-23 10:11Z)`` for a resumed run; empty for one attempt."""
+    """``2 (crashed at step 6000)`` for a resumed run; empty for one attempt."""
     owners = [entry for entry in record.attempts if not entry.get("process_rank")]
     if len(owners) < 2:
         return ""
-    earlier = ", ".join(str(entry.get("status")) for entry in owners[:-1])
-    return plain_on_screen(f"{len(owners)} (earlier: {earlier.replace('running', 'no last word')})")
+    steps = _steps_of_attempts(record)
+    told = []
+    for entry in owners[:-1]:
+        step = steps.get(entry.get("attempt", 1))
+        status = str(entry.get("status")).replace("running", "no last word")
+        told.append(status if step is None else f"{status} at step {setting(step)}")
+    return plain_on_screen(f"{len(owners)} ({', '.join(told)})")
+
+
+def _steps_of_attempts(record: RunRecord) -> dict[int, int | float]:
+    """The greatest step that each attempt logged; empty for a very long history, which is not read for it."""
+    if sum(summary.get("count") or 0 for summary in record.metric_summary.values()) > _MOST_POINTS:
+        return {}
+    steps: dict[int, int | float] = {}
+    for point in record.metric_history:
+        if point.step is not None:
+            steps[point.attempt] = max(point.step, steps.get(point.attempt, point.step))
+    return steps
 
 
 def error_line(record: RunRecord) -> str:
