@@ -501,6 +501,15 @@ def test_leaderboard_ranks_each_experiment(trainings):
     assert [each["experiment"] for each in read("leaderboard", "-n", "1")] == ["other", "fit"]
 
 
+def test_a_leaderboard_in_markdown_is_text(store):
+    """A name is shown as it is: it ends no cell, and is neither HTML nor code."""
+    with run("<img src=x>", experiment="a|b`c"):
+        pass
+    text = call("leaderboard", "--format", "markdown", "--experiment", "a|b`c").stdout
+    assert text.startswith("### a\\|b\\`c: 1")
+    assert " \\<img src=x> |" in text
+
+
 def test_leaderboard_is_rebuilt(trainings):
     """--rebuild writes the file from the folders and prints its path."""
     path = trainings.root / "leaderboard.csv"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import click
@@ -139,8 +140,13 @@ def _markdown(title: str, runs: Sequence[RunRecord]) -> str:
     headings, rows = _columns_and_rows(runs)
 
     def row(cells: list[str]) -> str:
-        return f"| {' | '.join(cell.replace(chr(92), chr(92) * 2).replace('|', chr(92) + '|') for cell in cells)} |"
+        return f"| {' | '.join(map(_as_text, cells))} |"
 
     rule = f"|{'|'.join('---:' if column.right else '---' for column in headings)}|"
     body = [row([piece.text for piece in cells]) for cells in rows]
-    return "\n".join([f"### {title}", "", row([column.title for column in headings]), rule, *body])
+    return "\n".join([f"### {_as_text(title)}", "", row([column.title for column in headings]), rule, *body])
+
+
+def _as_text(cell: str) -> str:
+    """What Markdown shows as it is: no end of a cell, no HTML, no code."""
+    return re.sub(r"([\\|<`])", r"\\\1", cell)
