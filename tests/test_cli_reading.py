@@ -393,6 +393,19 @@ def test_rank_says_when_experiments_are_mixed(trainings):
     assert within.stdout.splitlines()[0] == "by loss, minimize, last value"
 
 
+def test_rank_shows_the_value_of_a_metric_with_a_long_name(store):
+    """The name is cut to the terminal's width, never the number that the runs are ranked by."""
+    name = "validation/" + "loss_of_something_long/" * 6
+    with run("r") as current:
+        current.log({name: 0.123456})
+    assert call("rank", name, "-d", "minimize", columns=60).stdout.splitlines()[-1].split() == [
+        "1",
+        current.run_id[-8:],
+        "r",
+        "0.1235",
+    ]
+
+
 def test_rank_by_the_best_point_says_its_step(trainings):
     """--at best goes by the best point of the history, and the header says so."""
     lines = call("rank", "train/loss", "-d", "maximize", "--at", "best", "-n", "1").stdout.splitlines()

@@ -201,7 +201,7 @@ def _direction(runs: Sequence[RunRecord], metric: str) -> str:
 def _write_ranked(ranked: Sequence[RunRecord], metric: str, direction: str, at: At) -> None:
     paths = differing(ranked)[:_SETTINGS]
     headings = [Column("", right=True), Column("run"), Column("name", least=6)]
-    headings.append(Column(plain_on_screen(metric), right=True))
+    headings.append(Column(plain_on_screen(metric), right=True, least=12))  # its name may be cut, no number is
     if at == "best":
         headings.append(Column("@step", right=True))
     judged = any(record.decision or record.is_best for record in ranked)

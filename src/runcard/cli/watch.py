@@ -141,13 +141,12 @@ def look(record: RunRecord) -> Glance:
 
 def picture(record: RunRecord, glance: Glance, now: float, width: int) -> list[Line]:
     """What a look shows, in a few lines."""
-    status = facts.status_text(record) if record.status is not Status.RUNNING else "running"
     head = [
         Piece(record.short_id, "bold"),
         Piece("  "),
         Piece(elide(plain_on_screen(record.name), max(8, width - 40)), "bold"),
     ]
-    head += [Piece("  "), Piece(status.upper(), screen.STATUS_STYLES.get(record.status.value, ""))]
+    head += [Piece("  "), Piece(record.status.value.upper(), screen.STATUS_STYLES.get(record.status.value, ""))]
     running = record.status is Status.RUNNING
     began = record.started_at.timestamp() if record.started_at else None
     took = now - began if running and began is not None else record.duration_s
