@@ -64,6 +64,23 @@ def test_the_objective_says_what_is_best():
     assert [entry[0] for entry in gone(plan(runs, ten_each, keep_top=1, now=LATER))] == ["0", "1"]
 
 
+def test_a_run_that_failed_takes_no_place_among_the_best():
+    """The best finished runs stay, and with them what ranks before them and did not end well."""
+    runs = [made(0, loss=0.5), made(1, loss=0.1, status=Status.FAILED), made(2, loss=0.3), made(3, loss=0.4)]
+    found = plan(runs, ten_each, keep_top=1, by="loss", direction="minimize", now=LATER)
+    assert [entry[0] for entry in gone(found)] == ["0", "3"]
+    assert found.protected == {runs[1].run_id: "number 1 of train", runs[2].run_id: "number 2 of train"}
+
+
+def test_the_direction_is_that_of_the_metric():
+    """Where runs have several objectives, the one that is named says whether less or more of it is better."""
+    loss = {"objective": "loss", "direction": "minimize"}
+    runs = [made(n, loss=float(n), **loss) for n in range(3)]
+    runs.append(made(3, objective="accuracy", direction="maximize"))
+    found = plan(runs, ten_each, keep_top=1, by="loss", now=LATER)
+    assert [entry[0] for entry in gone(found)] == ["1", "2", "3"]
+
+
 def test_best_of_what_has_to_be_said():
     """Without a metric to go by, keep_top is refused."""
     with pytest.raises(SettingError, match="--by METRIC"):

@@ -86,8 +86,8 @@ def plan(
     Args:
         records: All runs of the store.
         files: The files in a run's ``artifacts/`` with their sizes, such as `artifact_files`.
-        keep_top: How many of the best runs of each experiment are left alone; those that are neither among them nor
-            kept lose their artifacts.
+        keep_top: How many of the best runs of each experiment are left alone, and as many of its finished runs; those
+            that are neither among them nor kept lose their artifacts.
         by: The metric that says which are best; None: each experiment's objective.
         direction: ``minimize`` or ``maximize``; None: as the runs say of their objective.
         older_than: Only runs that ended longer ago; transient artifacts go at any age.
@@ -223,17 +223,22 @@ def _protected(
 def _best(
     members: Sequence[RunRecord], name: str, count: int, by: str | None, direction: str | None
 ) -> Sequence[RunRecord]:
+    """The first of `rank`, and of the finished among them: a run that failed takes no other's place."""
     from runcard.query import is_better, rank
 
     newest = sorted(members, key=_age, reverse=True)
-    judged = next((record for record in newest if record.objective and record.direction), None)
+    judging = (record for record in newest if record.objective and record.direction)
+    judged = next((record for record in judging if by is None or record.objective == by), None)
     metric = by or (judged.objective if judged else None)
     if direction is None and judged is not None and metric == judged.objective:
         direction = judged.direction
     if metric is None or direction is None:
         raise SettingError(f"what is best of {name or 'a run'}? say --by METRIC and --direction minimize or maximize")
     ranked = rank([record for record in newest if record.decision != "discard"], metric, direction)
-    return [record for record in ranked if is_better(record.metrics.get(metric), [], direction)][:count]
+    ranked = [record for record in ranked if is_better(record.metrics.get(metric), [], direction)]
+    finished = [record.run_id for record in ranked if record.status is Status.FINISHED]
+    first = {*finished[:count], *(record.run_id for record in ranked[:count])}
+    return [record for record in ranked if record.run_id in first]
 
 
 def _candidates(
