@@ -152,7 +152,10 @@ def best_command(
         direction = _direction(store.runs(experiment=experiment), metric)
     record = store.best(experiment, metric, direction)
     if record is None:
-        raise RunNotFound("no finished run has the objective; name one with --metric and --direction")
+        where = whereabouts(store) if experiment is None else f"the experiment {experiment!r} of {whereabouts(store)}"
+        if metric is not None:
+            raise RunNotFound(f"no finished run has a finite {metric} in {where}")
+        raise RunNotFound(f"no finished run has an objective in {where}; name one with --metric and --direction")
     if as_json:
         screen.write_json(record.to_dict(history=False))
         return
