@@ -96,6 +96,14 @@ def test_polars_has_the_same_columns():
     assert frame["metrics.val/acc"].to_list() == [0.5, None]
 
 
+def test_a_slice_is_a_table_too():
+    """The first of many runs, or points, turn into a frame as all of them do."""
+    assert RUNS[:1].to_pandas()["name"].tolist() == [RUNS[0].name]
+    points = Points([Point("loss", step, 0.5, 0.0) for step in range(3)])
+    assert points[1:].to_polars()["step"].to_list() == [1, 2]
+    assert points[-1].step == 2
+
+
 def test_no_runs_still_have_columns():
     """An empty list gives an empty frame with the fixed columns and their types."""
     assert list(Runs().to_pandas().columns) == Runs().to_polars().columns

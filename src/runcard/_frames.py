@@ -15,7 +15,7 @@ import math
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, SupportsIndex, overload
 
 from runcard._paths import leaves
 from runcard._rows import FIXED_COLUMNS, formula_safe
@@ -31,7 +31,14 @@ if TYPE_CHECKING:
 
 
 class Runs(list[RunRecord]):
-    """A list of records that turns into a table."""
+    """A list of records that turns into a table, as does a slice of it."""
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> RunRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> Runs: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> RunRecord | Runs:
+        return Runs(super().__getitem__(index)) if isinstance(index, slice) else super().__getitem__(index)
 
     def to_pandas(self) -> pd.DataFrame:
         """The runs as a pandas frame, a row each, with nullable types.
@@ -52,6 +59,13 @@ class Runs(list[RunRecord]):
 
 class Points(list[Point]):
     """A list of points that turns into a table: ``name``, ``step``, ``value``, ``time`` (UTC), ``attempt``."""
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Point: ...
+    @overload
+    def __getitem__(self, index: slice) -> Points: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> Point | Points:
+        return Points(super().__getitem__(index)) if isinstance(index, slice) else super().__getitem__(index)
 
     def to_pandas(self) -> pd.DataFrame:
         """The points as a pandas frame, a row each.
