@@ -36,7 +36,7 @@ def open_store(url: str | os.PathLike[str] | None = None) -> Store:
     """Open a store to read it.
 
     Args:
-        url: A folder, or the URL of any sink that can be read back. None means the setting `directory`.
+        url: A folder, or the URL of any sink that can be read back. None and ``file:`` mean the setting `directory`.
 
     Raises:
         SettingError: When the name is empty, or the URL's scheme is unknown or cannot be read back.
@@ -44,13 +44,13 @@ def open_store(url: str | os.PathLike[str] | None = None) -> Store:
     >>> open_store("memory:example").runs()
     []
     """
-    if url is None:
+    if url is None or url == "file:":
         return Store(FilesSource(settings.store_root(settings.current())))
     text = os.fspath(url)
     if not text.strip():
         raise SettingError("the store has no name; leave it out for the setting `directory`, or name a folder or a URL")
     if isinstance(url, str) and is_url(text):
-        source = registry.resolve(text, root=settings.store_root(settings.current()))
+        source = registry.resolve(text)
         if not callable(getattr(source, "run_ids", None)):
             raise SettingError(f"{registry.name_of(text)} cannot be read back; open a folder or a database")
         return Store(source)
