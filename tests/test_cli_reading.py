@@ -104,6 +104,19 @@ def test_ls_sorts(trainings):
     assert losses == [2.2, 2.1]
 
 
+def test_ls_tells_experiments_apart(store):
+    """Where runs of several experiments are listed, one whose name is another has its experiment behind the name."""
+    for name, experiment in (("fit", "fit"), ("fit", "large"), ("fit", "small")):
+        with run(name, experiment=experiment):
+            pass
+    assert [line.split("finished")[0].split()[1:] for line in call("ls").stdout.splitlines()[1:]] == [
+        ["fit", "(small)"],
+        ["fit", "(large)"],
+        ["fit"],
+    ]
+    assert "(large)" not in call("ls", "--experiment", "large").stdout
+
+
 def test_ls_shows_the_metrics_that_most_runs_have(store):
     """How many runs have a metric decides whether it is a column, not how large its values are."""
     with run("wide"):

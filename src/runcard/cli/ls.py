@@ -66,14 +66,18 @@ def run_table(runs: Sequence[RunRecord], metrics: Sequence[str], width: int | No
     """A row a run."""
     now = time.time()
     judged = any(record.decision or record.is_best for record in runs)
-    headings = [Column("run"), Column("name", least=10), Column("status", least=16), Column("started", right=True)]
+    headings = [Column("run"), Column("name", least=14), Column("status", least=16), Column("started", right=True)]
     headings.append(Column("took", right=True))
     if judged:
         headings.append(Column("verdict", least=7))
     headings += [Column(plain_on_screen(name), right=True, least=8) for name in metrics]
+    several = len({record.experiment for record in runs}) > 1
     rows = []
     for record in runs:
-        row = [Piece(record.short_id, "bold"), Piece(plain_on_screen(record.name)), _status(record, now)]
+        name = record.name
+        if several and record.experiment != name:  # then the name alone does not tell what was run
+            name += f" ({record.experiment})"
+        row = [Piece(record.short_id, "bold"), Piece(plain_on_screen(name)), _status(record, now)]
         row += [Piece(age(record, now), "dim"), Piece(duration(_took(record, now)))]
         if judged:
             row.append(verdict(record))

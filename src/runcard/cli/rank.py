@@ -172,9 +172,7 @@ def _explained(found: query.Explanation, width: int) -> list[screen.Line]:
     lines: list[screen.Line] = [[Piece(elide(title, width), "dim")]]
     lines += [[Piece(part, "bold")] for part in wrapped(plain_on_screen(found.message), width, 4)]
     for each, paths in _alike(found.settings):
-        often = "" if each.odds_ratio is None else "more often " if each.odds_ratio > 1 else "less often "
-        what = {"value": elide(setting(each.value), 30), "absent": "not set"}.get(each.pattern, each.pattern)
-        told = f"  {often}{what} in the best  strength {each.strength:.2f}  p {each.p:.2g}"
+        told = f"  {_in_words(each)} in the best  strength {each.strength:.2f}  p {each.p:.2g}"
         names = wrapped(plain_on_screen(", ".join(paths)), width - 2, 3)
         lines += [[Piece(f"  {name}", "bold")] for name in names]
         if width_of(names[-1]) + width_of(told) + 2 <= width:
@@ -183,6 +181,16 @@ def _explained(found: query.Explanation, width: int) -> list[screen.Line]:
             lines.append([Piece(elide(f"  {told}", width))])
         lines += [[Piece(f"    {part}", "dim")] for part in wrapped(plain_on_screen(each.evidence), width - 4, 3)]
     return lines
+
+
+def _in_words(found: query.Setting) -> str:
+    """How a setting is in the best runs: ``lower``, ``more often adam``, ``more often not set``."""
+    more = found.odds_ratio is None or found.odds_ratio > 1
+    if found.pattern == "absent":
+        return "more often not set" if more else "more often set"
+    if found.pattern == "value":
+        return f"{'more' if more else 'less'} often {elide(setting(found.value), 30)}"
+    return found.pattern
 
 
 def _alike(settings: Sequence[query.Setting]) -> list[tuple[query.Setting, list[str]]]:
