@@ -424,9 +424,9 @@ def test_nothing_to_import_is_said(tmp_path):
     assert (missing.exit_code, "there is nothing at" in missing.stderr) == (2, True)
     url = call("import", "http://ana:hunter2@localhost:5000")
     assert (url.exit_code, "write mlflow:http://localhost:5000" in url.stderr) == (2, True)
-    for wrong in (["--copy-limit", "much"], ["--where", "metrics.loss <"], ["another/folder"]):
+    for wrong, lines in ((["--copy-limit", "much"], 1), (["--where", "metrics.loss <"], 3), (["another/folder"], 1)):
         refused = call("import", tmp_path / "mlruns", *wrong)
-        assert (refused.exit_code, "Traceback" in refused.stderr) == (2, False), wrong
+        assert (refused.exit_code, refused.stderr.count("\n")) == (2, lines), wrong
     assert call("import", "mlflow", tmp_path / "mlruns").exit_code == 1
 
 

@@ -1,6 +1,7 @@
 """The table of commands, and what all of them share: the store, errors in one line, exit codes.
 
-Exit codes: 0 done; 1 nothing was found; 2 wrong usage, or something failed. A command's help says when it differs.
+Below the error of a wrong expression stands its place. Exit codes: 0 done; 1 nothing was found; 2 wrong usage, or
+something failed. A command's help says when it differs.
 """
 
 from __future__ import annotations
