@@ -38,19 +38,16 @@ Exit codes: 0 done, 2 something could not be delivered.""",
 @store_option
 @click.pass_context
 def sync_command(ctx: click.Context, source: str | None, target: str | None, to: str | None) -> None:
-    """Deliver what is waiting for a sink, or copy the store FROM to TO."""
+    """Deliver what is waiting for a sink, in --store when it is given, or copy the store FROM to TO."""
     from runcard import _sync
 
     if source is not None and (target is None or to is not None):
         raise click.UsageError("name both, FROM and TO, or neither", ctx)
-    store = ctx.obj.get("store") if ctx.obj else None
-    if source is not None and store is not None:
-        raise click.UsageError("FROM is the store that is copied; leave --store out", ctx)
     if source is not None and target is not None:
         came = _sync.copy(source, target, progress=_progress)
         told = [f"{plural(came.done, 'run')} copied", f"{came.there} there already" if came.there else ""]
     else:
-        waiting = None if store is None else files_store(ctx).root
+        waiting = files_store(ctx).root if ctx.obj.get("store") is not None else None
         came = _sync.deliver_pending(to, waiting, progress=_progress)
         told = [f"{plural(came.done, 'run')} delivered"]
     told.append(f"{came.running} still running" if came.running else "")
