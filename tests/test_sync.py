@@ -204,7 +204,7 @@ def test_doctor_tells_a_sink_that_works_from_one_that_does_not(tmp_path, store, 
     ]
     assert open_store(database).runs() == []
     for words in (["doctor", "--store", store.root], ["--store", store.root, "doctor"]):
-        assert call(*words).stdout == f"ok  file:{store.root}: can be written\n"
+        assert call(*words).stdout.splitlines()[0] == f"ok  file:{store.root}: can be written"
 
 
 @pytest.mark.parametrize(

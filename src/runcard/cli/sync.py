@@ -74,13 +74,14 @@ Exit codes: 0 all is well, 2 a sink cannot be reached or written.""",
 @store_option
 @click.pass_context
 def doctor_command(ctx: click.Context, urls: tuple[str, ...], *, as_json: bool) -> None:
-    """Whether sinks can be reached and written, and how many runs wait for them."""
+    """Whether sinks can be reached and written, and how many runs wait for them; with --store that store first."""
     from runcard import _doctor, settings
     from runcard.store import is_url
 
     store = ctx.obj.get("store") if ctx.obj else None
-    named = urls if store is None else (*urls, store if is_url(store) else f"file:{store}")
-    wanted = named or tuple(url for url in settings.current().sinks if isinstance(url, str))
+    named = () if store is None else (store if is_url(store) else f"file:{store}",)
+    configured = urls or tuple(url for url in settings.current().sinks if isinstance(url, str))
+    wanted = dict.fromkeys((*named, *configured))
     found = [_doctor.examine(url) for url in wanted]
     if as_json:
         screen.write_json([finding._asdict() for finding in found])
