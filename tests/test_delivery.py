@@ -14,6 +14,7 @@ import pytest
 from records import record
 
 from runcard import RuncardWarning, _parcels, configure, delivery, identity, open_store, run
+from runcard._sync import deliver_pending
 from runcard.sinks import registry
 
 
@@ -177,6 +178,23 @@ def test_a_run_with_artifacts_stays_in_the_spool(server, tmp_path):
         pass
     until(lambda: pending(tmp_path / "spool") == 0)
     assert (tmp_path / "spool" / old.run_id / "artifacts" / "w.bin").exists()
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_what_a_killed_run_had_not_come_to_record_stays_in_the_spool(server, tmp_path, recorded):
+    """A sink that keeps files has those it was told of; a checkpoint that a kill came before is not thrown away."""
+    code = f"""
+        import os, runcard
+        with runcard.run("old", sinks=["otlp:http://127.0.0.1:1"]) as r:
+            r.artifact_path("deep/w.bin").write_bytes(b"1")
+            {'r.log_artifact(r.artifact_path("deep/w.bin"), "deep/w.bin")' if recorded else "pass"}
+            os._exit(9)
+    """
+    assert subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False).returncode == 9
+    server.keeps_files = True
+    assert deliver_pending("test:").done == 1
+    assert [path.name for path in (tmp_path / "spool").rglob("*.bin")] == ([] if recorded else ["w.bin"])
+    assert pending(tmp_path / "spool") == 0
 
 
 def test_a_run_of_a_living_process_is_left_to_it(server, store):

@@ -554,6 +554,18 @@ def test_artifact_path_is_recorded_when_the_run_ends(store):
     assert record.losses == {}
 
 
+def test_a_file_that_is_in_its_place_already_is_recorded_there(store):
+    """`log_artifact` of a path that `artifact_path` gave copies nothing onto itself, and records it at once."""
+    with run("r") as r:
+        for name in ("model.pt", "folder"):
+            path = r.artifact_path(name)
+            (path if name == "model.pt" else path / "inner").parent.mkdir(exist_ok=True)
+            (path if name == "model.pt" else path / "inner").write_bytes(b"1")
+            r.log_artifact(path)
+        assert [entry.name for entry in store.get(r.run_id).artifacts] == ["model.pt", "folder/inner"]
+    assert {entry.name for entry in store.get(r.run_id).artifacts} == {"model.pt", "folder/inner"}
+
+
 def test_artifacts_of_a_failed_run_are_recorded(store):
     """A checkpoint written before the crash is the one that matters."""
     with pytest.raises(ZeroDivisionError), run("fails") as r:

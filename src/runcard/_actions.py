@@ -68,7 +68,9 @@ def log_artifact(run: Run, path: Any, name: str | None, *, copy: bool, transient
         return
     import shutil
 
-    if source.is_dir():
+    if target.exists() and source.samefile(target):
+        pass  # written to a path that `artifact_path` gave: it is in its place
+    elif source.is_dir():
         shutil.copytree(source, target, dirs_exist_ok=True, ignore=_left_out(run, target))
     else:
         shutil.copyfile(source, target)

@@ -114,7 +114,8 @@ class Parcel:
         if folder is None or not self.spooled or self.record.losses.get("sinks"):
             return
         others = [note for note in notes(folder.parent) if note.name.startswith(f"{self.record.run_id}.")]
-        if not others and (keeps_files or not any((folder / "artifacts").glob("*"))):
+        left = _unrecorded(folder, self.record) if keeps_files else any((folder / "artifacts").glob("*"))
+        if not others and not left:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _journals(self) -> list[tuple[str, Path]]:
@@ -140,6 +141,13 @@ class Parcel:
             os.replace(partial, self.note)
         except OSError:
             pass  # a full disk: what was delivered is delivered once more, which changes nothing
+
+
+def _unrecorded(folder: Path, record: RunRecord) -> bool:
+    """Whether files lie there that no sink was told of: a run that was killed had not come to record them."""
+    recorded = {entry.get("path") for entry in record.artifacts}
+    files = (path.relative_to(folder) for path in (folder / "artifacts").rglob("*") if not path.is_dir())
+    return any(not recorded & {each.as_posix() for each in (path, *path.parents)} for path in files)
 
 
 def notes(root: Path, sink_name: str | None = None) -> list[Path]:
