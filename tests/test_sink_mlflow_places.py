@@ -140,6 +140,7 @@ def test_a_relative_place_stays_where_it_was_named(tmp_path, monkeypatch):
         ("mlflow:ftp://host/x", "no store for 'ftp'"),
         ("mlflow:http://", "names no host"),
         ("mlflow:http://host:port", "no valid host and port"),
+        ("mlflow:http//host:5000", "lacks a colon after http"),
         ("mlflow:http://host/?verify=0", "settings are diff, experiment, output"),
         ("mlflow:http://host/?diff=maybe", "diff=1"),
         ("mlflow:sqlite://x.db", "names no file"),

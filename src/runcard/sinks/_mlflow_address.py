@@ -63,6 +63,8 @@ def parse(url: str) -> Address:
     dialect = scheme.partition("+")[0]
     if scheme == "databricks":
         return address(text, "other")
+    if text.startswith(("http/", "https/")):
+        raise SettingError(f"{without_credentials(url)} lacks a colon after http; write {EXAMPLES}")
     if not colon or len(scheme) == 1:
         return in_folder(text)
     if scheme == "file":
