@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -245,7 +246,21 @@ def test_allowed_skips_have_reasons():
             assert why.strip()
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/format.md", "docs/design.md"])
+_DOCUMENTS = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+
+
+def test_every_extra_that_is_named_can_be_installed():
+    """What messages and documents tell pip is in pyproject.toml, and what the design promises is there."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    named = set()
+    for path in [*SOURCE.rglob("*.py"), *(ROOT / name for name in _DOCUMENTS)]:
+        for names in re.findall(r"runcard\[([a-z0-9,]+)\]", path.read_text("utf-8")):
+            named.update(names.split(","))
+    assert named <= extras.keys()
+    assert {"sql", "mlflow", "wandb", "otel", "s3", "pandas", "test", "all"} <= extras.keys()
+
+
+@pytest.mark.parametrize("name", _DOCUMENTS)
 def test_links_lead_somewhere(name):
     """Every relative link in the documents leads to a file that is there."""
     path = ROOT / name
