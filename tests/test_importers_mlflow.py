@@ -320,15 +320,16 @@ def test_without_mlflow_its_folder_is_read_and_a_server_is_told_what_to_install(
     assert "hunter2" not in refused.stderr
 
 
-def test_a_server_that_does_not_answer_is_said_without_its_password(tmp_path):
-    """In one line, with what it said; nothing is imported."""
+@pytest.mark.parametrize("scheme", ["http", "postgresql+psycopg"])
+def test_a_server_that_does_not_answer_is_said_without_its_password(scheme, tmp_path):
+    """In one line, with what it said, and at once; nothing is imported."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        url = f"mlflow:http://ana:hunter2@127.0.0.1:{closed.getsockname()[1]}"
+        url = f"mlflow:{scheme}://ana:hunter2@127.0.0.1:{closed.getsockname()[1]}/runs"
         command = [sys.executable, "-m", "runcard", "import", url, "--into", str(tmp_path / "runs")]
         environ = {**os.environ, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "cannot be read" in done.stderr
     assert "hunter2" not in done.stdout + done.stderr
 

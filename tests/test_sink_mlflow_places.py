@@ -172,6 +172,13 @@ def test_doctor_says_how_it_stands(mlflow_server, mlflow_url):
     assert "not as an MLflow server" in examine(f"{mlflow_url}/nowhere").said
 
 
+def test_a_database_that_does_not_answer_is_said_at_once():
+    """MLflow's client asks it once, where it would try for 100 seconds; no password is shown."""
+    found = examine("mlflow:postgresql+psycopg://ana:hunter2@127.0.0.1:1/runs")
+    assert "Connection refused" in found.said
+    assert "hunter2" not in f"{found}"
+
+
 def test_doctor_makes_nothing(tmp_path):
     """Of a database or a folder that is not there yet it is said whether the first run can make it."""
     (tmp_path / "file").touch()

@@ -51,6 +51,7 @@ def _runs(uri: str) -> Iterator[Imported]:
         message = f'{source} needs MLflow, which is not installed: pip install "runcard[mlflow]"'
         raise MissingExtra(message) from None
     try:
+        _ask_databases_once()
         client = MlflowClient(tracking_uri=uri)
         found = []
         for experiment in _all(client.search_experiments, view_type=ViewType.ALL):
@@ -59,6 +60,8 @@ def _runs(uri: str) -> Iterator[Imported]:
     except MlflowException as error:
         if error.error_code == "INVALID_PARAMETER_VALUE":
             raise SettingError(f"MLflow does not accept {source}: {_said(uri, error)}") from None
+        raise StoreError(f"{source} cannot be read: {_said(uri, error)}") from None
+    except Exception as error:  # of whatever drives the database, which MLflow lets through
         raise StoreError(f"{source} cannot be read: {_said(uri, error)}") from None
     origins = {
         run.info.run_id: origin(run.info.run_id, run.info.start_time, run.data.tags.get(RUN_ID)) for _, run in found
@@ -78,6 +81,13 @@ def _settings() -> Iterator[None]:
     finally:
         for name in added:
             os.environ.pop(name, None)
+
+
+def _ask_databases_once() -> None:
+    """As delivered, MLflow tries one that is not there ten times, for 100 seconds."""
+    from mlflow.store.db import utils
+
+    utils.MAX_RETRY_COUNT = 1
 
 
 def _all(ask: Any, **options: Any) -> list[Any]:

@@ -59,6 +59,10 @@ class Client:
         from mlflow import MlflowClient
 
         logging.disable(logging.CRITICAL)
+        if uri.startswith(("postgresql", "mysql", "mssql")):
+            from mlflow.store.db import utils
+
+            utils.MAX_RETRY_COUNT = 1  # not ten, which take 100 s: whoever delivers tries again
         self._client = MlflowClient(uri)
         self._is_files = uri.startswith("file:")
 
