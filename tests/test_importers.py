@@ -114,6 +114,7 @@ def test_what_was_imported_is_a_run_like_any_other(came, runs):
     assert set(os.listdir(folder)) == names | {"environment.json", "requirements.txt", "artifacts"}
     assert (folder / "requirements.txt").read_text() == "numpy==2.1.0\n"
     assert "imported from MLflow: one in mlruns" in (folder / "card.md").read_text()
+    assert "rerun" not in (folder / "card.md").read_text()  # of what has no program here
     for name, lines in (
         ("record", [(folder / "record.json").read_text()]),
         ("event", (folder / "journal.jsonl").read_text().splitlines()),

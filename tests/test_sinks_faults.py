@@ -160,9 +160,9 @@ def test_strict_never_replaces_the_users_exception(store):
     """Where the block raised, what strict would raise is said instead; the exception stays the user's, untouched."""
     configure(strict=True)
     error = ValueError("mine")
-    with pytest.warns(RuncardWarning, match="ZeroDivisionError"), pytest.raises(ValueError, match="mine") as caught:
-        with run("r", sinks=["file:", _divide]):
-            raise error
+    told = pytest.warns(RuncardWarning, match="ZeroDivisionError")
+    with told, pytest.raises(ValueError, match="mine") as caught, run("r", sinks=["file:", _divide]):
+        raise error
     assert (caught.value is error, error.__context__, getattr(error, "__notes__", None)) == (True, None, None)
     assert [record.status for record in store.runs()] == ["failed"]
 

@@ -456,3 +456,13 @@ def test_best_is_todays(store):
     assert store.best("e").metrics["loss"] == 0.2
     assert store.best("e", metric="acc", direction="maximize").metrics["acc"] == 0.9
     assert store.best("nothing") is None
+
+
+def test_an_empty_journal_is_a_loss(store, three):
+    """A journal that was emptied tells at least of its missing start; the files beside it tell the rest."""
+    folder = store.root / three[0]
+    before = store.get(three[0])
+    (folder / "journal.jsonl").write_bytes(b"")
+    after = store.get(three[0])
+    assert after.losses == {"missing": 1}
+    assert (after.config, after.metrics) == (before.config, before.metrics)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from runcard import _actions, _current, _pulse, _standing, index
 from runcard._outcome import Outcome, outcome_of
 from runcard._settling import deliver
-from runcard.errors import contained, describe, is_strict, say
+from runcard.errors import contained, describe, is_strict, say, warn
 from runcard.events import restore
 from runcard.journal import last_events
 from runcard.record import RunRecord, Status
@@ -83,8 +83,12 @@ def last_word(run: Run, error: BaseException | None, result: Any = None) -> None
             _write_end(run, life, outcome, result)
         except Exception:  # what failed before fails again: the bare end is left to say
             run.status = outcome.status
+            end = {"kind": "end", "t": time.time(), "status": outcome.status}
             said = {} if outcome.error is None else {"error": life.redactor.tree(outcome.error)[0]}
-            run._journal.append({"kind": "end", "t": time.time(), "status": outcome.status, **said})
+            try:
+                run._journal.append({**end, **said})
+            except Exception:  # what the exception says of itself cannot be written
+                run._journal.append(end)
             life.end_written = True
     finally:
         _restore_environment(life)

@@ -303,7 +303,7 @@ class Run:
         try:
             await wait_in_loop(self._life.waiting(), self._life.settings.deadline)
         finally:
-            settle_async(self)
+            settle_async(self, error)
 
     @property
     def waits(self) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from runcard import index
-from runcard.errors import contained
+from runcard.errors import RuncardError, contained, say
 from runcard.journal import Journal
 from runcard.locks import locked
 from runcard.record import History, RunRecord
@@ -69,13 +69,21 @@ async def wait_in_loop(waiting: list[threading.Event], deadline_s: float = 5.0) 
         pause = min(0.05, pause + 0.001)
 
 
-def settle_async(run: Run) -> None:
-    """After a coroutine's wait: what a plain end does once its sinks have the record, without more waiting."""
+def settle_async(run: Run, error: BaseException | None) -> None:
+    """After a coroutine's wait: what a plain end does once its sinks have the record, without more waiting.
+
+    What ``strict`` raises here is only said when ``error``, the user's own, is on its way.
+    """
     for entry in [each for each in _finish_later if each[0] is run]:
         _finish_later.remove(entry)
         life = entry[1]
-        delivered = life.delivery is None or life.delivery.wait(life.settings.deadline, patience_s=0.0)
-        _settle(run, life, delivered=delivered)
+        try:
+            delivered = life.delivery is None or life.delivery.wait(life.settings.deadline, patience_s=0.0)
+            _settle(run, life, delivered=delivered)
+        except RuncardError as failure:
+            if error is None:
+                raise
+            say(str(failure))
 
 
 def report_sink(run: Run, sink: str, problem: str) -> None:

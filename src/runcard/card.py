@@ -127,11 +127,12 @@ def _next(record: RunRecord) -> Iterator[str]:
     command = facts.command(record)
     if command:
         steps.append(command)
+    again = "" if facts.origin(record) else f", `runcard rerun {record.short_id}`"  # what was imported has no program
     yield "## To look further, or run it again\n"
     if steps:
         yield "By hand:\n\n" + "\n".join(f"    {plain_on_screen(str(step))}" for step in steps) + "\n"
     yield (
-        f"With `pip install runcard`: `runcard show {record.short_id}`, `runcard rerun {record.short_id}`. "
+        f"With `pip install runcard`: `runcard show {record.short_id}`{again}. "
         "`journal.jsonl` is the record itself, a JSON object a line; the other files follow from it.\n"
     )
 

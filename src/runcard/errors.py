@@ -91,7 +91,7 @@ def warn(message: str, *, once: str | None = None) -> None:
 
 
 def say(message: str, *, once: str | None = None) -> None:
-    """What `warn` does, under ``strict`` too: for when the user's own exception is on its way, which none may replace."""
+    """Warn, and never raise: for when the user's own exception is on its way, which ``strict`` may not replace."""
     if once is not None:
         if once in _said:
             return

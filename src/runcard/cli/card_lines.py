@@ -60,7 +60,7 @@ def _lines(record: RunRecord, siblings: Sequence[RunRecord], width: int) -> Iter
     yield from _relations(record, width)
     yield from _lost(record, width)
     where = _relative(record.folder) if record.folder else record.run_id
-    rerun = f"runcard rerun {record.short_id}"
+    rerun = "" if facts.origin(record) else f"runcard rerun {record.short_id}"  # what was imported has no program
     yield from _ends([Piece(elide_middle(where, width), "dim")], [Piece(rerun, "dim")], width)
 
 

@@ -161,8 +161,8 @@ def read_run(folder: Path, run_id: str | None = None, *, hold: bool = False) -> 
         told -= known
         if count > known:
             losses[kind] = losses.get(kind, 0) + count - known
-    if not found:
-        losses["missing"] = losses.get("missing", 0) + 1  # its start, at least
+    if record.started_at is None and not losses.keys() & {"missing", "damaged"}:
+        losses["missing"] = 1  # its start, at least
     history = History(lambda: points(held or {writer: journal.Reading(path) for writer, path in found.items()}))
     changes: dict[str, object] = {"losses": losses, "metric_history": history, "folder": str(folder)}
     if record.status is Status.RUNNING and not _lives(record, found.values()):
