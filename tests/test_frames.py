@@ -113,6 +113,12 @@ def test_no_runs_still_have_columns():
     assert Points().to_pandas().empty
 
 
+def test_integers_of_more_digits_than_python_writes():
+    """They stand in hexadecimal in a column of text."""
+    frame = Runs([RunRecord(run_id="20261101T100000-aaaaaaaa", config=as_fields({"n": 10**5000}))]).to_pandas()
+    assert list(frame["config.n"]) == [hex(10**5000)]
+
+
 def test_points_as_frames():
     """Points keep their order, steps and exact values; times are UTC."""
     late = Point("loss", 1, 0.25, START.timestamp())

@@ -175,6 +175,12 @@ def test_replicates_differ_in_their_seeds_alone():
     assert (spread.ci_low, spread.ci_high) == (pytest.approx(0.52 - half), pytest.approx(0.52 + half))
 
 
+def test_settings_of_any_size_make_groups():
+    """Integers of more digits than Python writes, and NaN, tell groups apart as others do."""
+    runs = [made(n, {"big": 10**5000 + n // 2, "odd": math.nan, "seed": n}, {"loss": 1.0}) for n in range(4)]
+    assert [group.n for group in aggregate(runs, direction="minimize")] == [2, 2]
+
+
 def test_luck_does_not_win():
     """Groups rank by their mean: the single luckiest run does not decide."""
     groups = rank_groups(aggregate(replicates()), "loss", "minimize")

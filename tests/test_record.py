@@ -428,6 +428,8 @@ def test_the_short_id_and_the_repr_say_which_run_it_is():
     record = folded(start(), log(0, loss=0.25), {"kind": "decision", "t": 1.0, "decision": "keep"}, end())
     assert record.short_id == "7k3f9q2m"
     assert repr(record) == "<RunRecord 7k3f9q2m train finished keep loss=0.25>"
+    beyond = folded(start(), log(0, loss=-(10**5000)), end())
+    assert "loss=-~2^16610" in repr(beyond)
 
 
 class Sullen:

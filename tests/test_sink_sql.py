@@ -154,6 +154,16 @@ def test_a_record_without_a_journal_keeps_its_points(database):
     assert (found.metrics, list(found.metric_history)) == ({"loss": 2.0}, [Point("loss", 0, 2.0, 1.0)])
 
 
+def test_integers_beyond_floats_come_back(database):
+    """Config and metrics keep every digit; where a column can hold a double alone, it holds an infinity."""
+    with run("big", config={"n": 10**5000, "m": -(10**400)}, sinks=[database]) as r:
+        r.log(loss=-(10**400))
+    there = open_store(database)
+    assert there.get(r.run_id).config == {"n": 10**5000, "m": -(10**400)}
+    assert there.get(r.run_id).metrics == {"loss": -(10**400)}
+    assert len(there.runs("metrics.loss < 0")) == 1
+
+
 def test_an_empty_or_missing_database_has_no_runs(tmp_path, database):
     """Reading makes no file and no table."""
     assert open_store(database).runs() == []

@@ -95,7 +95,8 @@ def test_a_sparkline_shows_the_course(values, drawn):
         (math.nan, "nan"),
         (-math.inf, "-inf"),
         (8200, "8200"),
-        (10**4000, "~2^13287"),
+        (10**4000, "~2^13288"),
+        (2**64 - 1, "~2^64"),
         (None, "—"),
     ],
 )

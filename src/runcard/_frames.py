@@ -261,10 +261,13 @@ def _text(value: Any) -> str:
         text = str.__str__(value)  # a status as its word
         return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, (bool, int, float)):
-        return repr(value)
+        return hex(value) if type(value) is int and value.bit_length() > _IN_DIGITS else repr(value)
     if isinstance(value, datetime):
         return value.isoformat()
     return _text(json.dumps(mark(value), ensure_ascii=False, default=str))
+
+
+_IN_DIGITS = 10_000  # bits; Python writes no more than some four thousand digits
 
 
 def _cell(value: Any) -> Any:

@@ -213,7 +213,7 @@ def _read(run: RunRecord, steps: tuple[str | int, ...]) -> Any:
 
 
 def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=str)
+    return json.dumps(mark(value), sort_keys=True, default=str)
 
 
 def _texts(value: str | Sequence[str]) -> list[str]:

@@ -66,7 +66,7 @@ def number(value: Any) -> str:
     if type(value) is bool or not isinstance(value, (int, float)):
         return "—" if value is None else plain_on_screen(str(value))
     if isinstance(value, int):
-        return str(value) if -_LONG < value < _LONG else f"{'-' if value < 0 else ''}~2^{value.bit_length() - 1}"
+        return str(value) if -_LONG < value < _LONG else f"{'-' if value < 0 else ''}~2^{round(math.log2(abs(value)))}"
     if not math.isfinite(value):
         return str(float(value))
     size = abs(value)

@@ -222,7 +222,7 @@ class RunRecord:
         return cls(**{**known, **changes})
 
     def __repr__(self) -> str:
-        numbers = ", ".join(f"{name}={value:.4g}" for name, value in list(self.metrics.items())[:3])
+        numbers = ", ".join(f"{name}={_brief(value)}" for name, value in list(self.metrics.items())[:3])
         kept = f" {self.decision}" if self.decision else ""
         return f"<RunRecord {self.short_id} {self.name} {self.status.value}{kept}{' ' + numbers if numbers else ''}>"
 
@@ -259,6 +259,12 @@ def as_fields(value: Any) -> Any:
     if type(value) is list:
         return [Fields(item) if type(item) is dict else item for item in value]
     return value
+
+
+def _brief(value: int | float) -> str:
+    if isinstance(value, float) or abs(value) < 2**1000:
+        return f"{value:.4g}"
+    return f"{'-' if value < 0 else ''}~2^{value.bit_length()}"  # beyond every float
 
 
 def fold(run_id: str, journals: Journals, *, losses: Mapping[str, int] | None = None) -> RunRecord:
