@@ -252,6 +252,7 @@ def test_the_code_is_told_by_commit_branch_and_repository(receiver, tmp_path):
 TRACKED = """
 import sys
 from runcard import configure, tracked
+from runcard.sinks._otel_run import plain as attribute
 class Trainer:
     @tracked
     def train(self, lr=0.1):
@@ -366,3 +367,9 @@ def test_texts_and_numbers_that_protobuf_cannot_hold_arrive_all_the_same(receive
     assert [value(point) for _, point in receiver.points] == [math.inf, -math.inf]
     told = {pair.key: plain(pair.value) for pair in receiver.points[0][1].exemplars[0].filtered_attributes}
     assert told["runcard.exact"] == str(10**400)
+
+
+def test_integers_of_more_digits_than_python_writes():
+    """They are texts in hexadecimal; those beyond 64 bits keep their digits."""
+    assert [attribute(2**63 - 1), attribute(2**70), attribute(10**5000)] == [2**63 - 1, str(2**70), hex(10**5000)]
+    assert hex(10**5000) in str(attribute([10**5000, 1]))

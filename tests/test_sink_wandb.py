@@ -471,6 +471,11 @@ def test_no_config_value_loads_an_artifact():
     }
 
 
+def test_integers_of_more_digits_than_python_writes():
+    """What goes to the process beside is JSON, whatever the config holds."""
+    assert form._plain({"n": [10**5000, 2**70]}) == {"n": [hex(10**5000), 2**70]}
+
+
 def test_a_record_without_a_journal_keeps_its_points():
     """The rows of a run that no disk took are made of its points."""
     rows = Rows()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runcard import log, run, tracked
-from runcard._standing import FOLDER, judge
+from runcard._standing import FOLDER
 
 
 def ends(*values, **options):

@@ -105,6 +105,12 @@ def test_metrics_are_short(value, shown):
     assert number(value) == shown
 
 
+def test_integers_of_more_digits_than_python_writes():
+    """Inside a list or a mapping they stand by their mark."""
+    assert setting([10**5000]) == f'[{{"$int": "{hex(10**5000)}"}}]'
+    assert setting({"$set": [10**5000]}) == f'set [{{"$int": "{hex(10**5000)}"}}]'
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [

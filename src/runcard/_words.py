@@ -98,9 +98,7 @@ def setting(value: Any) -> str:
         (key, content), *_ = value.items()
         if str(key).startswith("$") and not str(key).startswith("$$"):
             return _marked(str(key), content)
-    import json
-
-    return plain_on_screen(json.dumps(value, ensure_ascii=False, default=str))
+    return plain_on_screen(_json(value))
 
 
 def duration(seconds: float | None) -> str:
@@ -199,11 +197,20 @@ def _exponent(text: str) -> str:
     return f"{mantissa}e{int(power)}"
 
 
-def _marked(kind: str, content: Any) -> str:
-    """A value that JSON has no form for, by its kind and what there is to say about it."""
+def _json(value: Any) -> str:
     import json
 
-    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, default=str)
+    from runcard.events import mark
+
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except ValueError:  # an integer of more digits than Python writes
+        return json.dumps(mark(value), ensure_ascii=False, default=str)
+
+
+def _marked(kind: str, content: Any) -> str:
+    """A value that JSON has no form for, by its kind and what there is to say about it."""
+    text = content if isinstance(content, str) else _json(content)
     return plain_on_screen(f"{kind[1:]} {text}")
 
 

@@ -116,7 +116,7 @@ def _reading(name: str, value: Any, time_ns: int, step: Any, series: Pairs) -> I
         return
     about: Pairs = [] if step is None else [("runcard.step", plain(step))]
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        about.append(("runcard.exact", str(value)))
+        about.append(("runcard.exact", plain(value)))
     if not _NAME.fullmatch(name):
         series = [*series, ("runcard.metric", name)]
         name = _STRANGE.sub("_", name)[:240]

@@ -119,7 +119,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, (str, bool, float)):
         return value
     if isinstance(value, int):
-        return value if -(2**63) <= value < 2**63 else str(value)
+        return value if -(2**63) <= value < 2**63 else str(value) if abs(value) < 2**10_000 else hex(value)
     if isinstance(value, (list, tuple)) and value:
         items: list[Any] = [plain(item) if isinstance(item, (str, bool, int, float)) else None for item in value]
         kinds = {type(item) for item in items}

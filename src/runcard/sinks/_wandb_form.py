@@ -153,6 +153,8 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if type(value) is int and value.bit_length() > _IN_DIGITS:
+        return hex(value)
     if isinstance(value, str) and value.startswith("wandb-") and "artifact://" in value:
         return f"text: {value}"
     return value
@@ -166,3 +168,6 @@ def _inside(folder: Path, name: str) -> Path | None:
     except (OSError, ValueError):
         return None
     return path if inside else None
+
+
+_IN_DIGITS = 10_000  # bits; Python writes no more than some four thousand digits
