@@ -86,9 +86,9 @@ def test_an_amendment_needs_a_reason(one):
 
 
 def test_secrets_in_what_is_said_are_redacted(one):
-    """A token in a reason never reaches the journal."""
+    """A token in a reason never reaches the journal, and the answer is what is recorded."""
     token = "ghp_" + "a1B2" * 9
-    call("keep", "fit", "--reason", f"pushed with {token}")
+    assert call("keep", "fit", "--reason", f"pushed with {token}").stdout.endswith("kept: pushed with [redacted]\n")
     content = "".join(path.read_text() for path in (one.root / one.get("fit").run_id).glob("*.json*"))
     assert token not in content
 

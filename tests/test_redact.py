@@ -267,6 +267,8 @@ def test_argv(redactor):
     ]
     assert clean[8:] == ["--use-auth-token", "out", "--password", REDACTED, *given[12:]]
     assert found == 5
+    assert redactor.argv(["--token", "abc", "-v"]) == (["--token", REDACTED, "-v"], 1)  # without a program
+    assert redactor.tree({"extra": ["--hf-token", "abc"]}) == ({"extra": ["--hf-token", REDACTED]}, 1)
 
 
 def test_argv_of_known_programs(redactor):

@@ -456,12 +456,13 @@ def test_log_config_keeps_marks_out_of_the_names(store):
 
 def test_log_config_counts_secrets_wherever_they_are_given(store):
     """A secret by keyword and a hidden field count as those of a mapping do."""
-    with run("secrets", config={"word": pydantic.SecretStr("x")}) as r:
+    with run("Bearer a1B2c3D4e5F6", config={"word": pydantic.SecretStr("x")}, experiment="secrets") as r:
         r.log_config({"api_key": "correct horse"}, hf_token="battery staple")
         r.log({"use " + "gh" + "p_" + "a1B2c3D4e5F6" * 3: 1.0})
     record = only(store)
     assert set(record.config.values()) == {"[redacted]"}
-    assert record.losses == {"redacted": 4}
+    assert record.name == "Bearer [redacted]"
+    assert record.losses == {"redacted": 5}
 
 
 def test_equal_configs_have_equal_hashes(store):

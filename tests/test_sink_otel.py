@@ -16,6 +16,7 @@ from records import BEGAN, record
 from runcard import attach, configure, log, run
 from runcard.record import History, Point, Status
 from runcard.sinks import otel
+from runcard.sinks._otel_run import plain as attribute
 
 
 def test_a_run_is_a_span_with_its_times_config_and_end(either, store):
@@ -252,7 +253,6 @@ def test_the_code_is_told_by_commit_branch_and_repository(receiver, tmp_path):
 TRACKED = """
 import sys
 from runcard import configure, tracked
-from runcard.sinks._otel_run import plain as attribute
 class Trainer:
     @tracked
     def train(self, lr=0.1):

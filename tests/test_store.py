@@ -223,6 +223,7 @@ def test_secrets_in_late_judgements_are_redacted(store, three):
     store.note(three[0], f"use {token}")
     store.keep(three[0], f"because {token}")
     store.tag(three[0], token)
+    assert store.get(three[0]).losses == {"redacted": 3}
     for path in Path(store.root).rglob("*"):
         if path.is_file():
             assert token.encode() not in path.read_bytes(), path

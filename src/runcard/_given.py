@@ -40,8 +40,10 @@ def set_name(run: Run, token: Token | None, redactor: Redactor) -> None:
         run.experiment = qualname
     else:
         run.experiment = _stem(source.file_of(function) if function is not None else None)
-    run.name = redactor.text(plain_text(run.name))[0]
-    run.experiment = redactor.text(plain_text(run.experiment))[0]
+    run.name, in_name = redactor.text(plain_text(run.name))
+    run.experiment, in_experiment = redactor.text(plain_text(run.experiment))
+    if in_name + in_experiment:
+        run.lose("redacted", in_name + in_experiment)
 
 
 def _stem(file: Path | None = None) -> str:

@@ -180,7 +180,7 @@ class Redactor:
                 continue
             awaited = OPEN
             shown, count = self._argument(argument)
-            if not count and index:
+            if not count and (index or argument[:1] == "-"):
                 flag = argument.lstrip("-")
                 if argument in _PROGRAM_FLAGS.get(program, ()):
                     awaited = PASSWORD

@@ -269,8 +269,9 @@ class Store:
         record, by_path = self._found(str(ref))
         source = self._keeper(record, str(ref)) if by_path else self._source
         said: Any
-        said, _ = Redactor(settings.current().redact_keep).tree(event)
-        source.append(record.run_id, {"kind": event["kind"], "t": time.time(), **said, "by": user()})
+        said, hidden = Redactor(settings.current().redact_keep).tree(event)
+        told = {"kind": event["kind"], "t": time.time(), **said, "by": user()}
+        source.append(record.run_id, {**told, "losses": {"redacted": hidden}} if hidden else told)
         return source.record(record.run_id)
 
     def rebuild_leaderboard(self) -> Path:

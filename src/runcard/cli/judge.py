@@ -109,5 +109,7 @@ def _metric(ctx: click.Context, text: str) -> tuple[str, int | float]:
 
 
 def _say(record: RunRecord, what: str, detail: str | None) -> None:
-    told = f": {plain_on_screen(detail)}" if detail else ""
+    from runcard.redact import Redactor
+
+    told = f": {plain_on_screen(Redactor().text(detail)[0])}" if detail else ""  # as it is recorded
     screen.say(f"{record.short_id} {plain_on_screen(record.name)} {what}{told}")
