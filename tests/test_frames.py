@@ -113,6 +113,20 @@ def test_no_runs_still_have_columns():
     assert Points().to_pandas().empty
 
 
+def test_a_damaged_time_is_a_gap():
+    """Points whose time no calendar has are still points."""
+    frame = Points([Point("loss", 0, 1.0, 1e18), Point("loss", 1, 0.5, 1e308), Point("loss", 2, 0.2, 0.0)]).to_pandas()
+    assert list(frame["time"].isna()) == [True, True, False]
+
+
+def test_control_characters_stay_escapes_in_a_csv_file():
+    """What a terminal would obey is written out, in names of columns too."""
+    text = io.StringIO()
+    export([RunRecord(run_id="20261101T100000-aaaaaaaa", name="\x1b[31m", metrics=Fields({"\x1b[2J": 1}))], "csv", text)
+    assert "\x1b" not in text.getvalue()
+    assert text.getvalue().count("\n") == 2
+
+
 def test_integers_of_more_digits_than_python_writes():
     """They stand in hexadecimal in a column of text."""
     frame = Runs([RunRecord(run_id="20261101T100000-aaaaaaaa", config=as_fields({"n": 10**5000}))]).to_pandas()

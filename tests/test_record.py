@@ -449,3 +449,11 @@ def test_a_step_that_is_no_json_number_is_counted_and_raises_nothing(step, store
     record = store.get("steps")
     assert [(point.step, point.value) for point in record.metric_history] == [(0, 0.5), (2**63 - 1, 0.25)]
     assert record.losses == {"bad_step": 1}
+
+
+@pytest.mark.parametrize("time", [1e18, -1e18, 1e308, 1e12])
+def test_a_time_that_no_calendar_has_is_damage(time):
+    """The record is read all the same, whatever the system raises for such a time."""
+    record = folded({**start(), "t": time}, log(0, loss=0.25), end())
+    assert record.metrics == {"loss": 0.25}
+    assert record.losses["damaged"] >= 1

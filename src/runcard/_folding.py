@@ -303,7 +303,10 @@ class Folding:
 
 
 def _utc(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except OSError as error:  # what some systems raise where others have an OverflowError
+        raise ValueError("a time that no calendar has") from error
 
 
 _MANY = 10**9  # a loss is a count; a hostile one stays a number that JSON has

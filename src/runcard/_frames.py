@@ -13,12 +13,14 @@ import importlib
 import json
 import math
 import os
-from datetime import UTC, datetime
+import re
+from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, SupportsIndex, overload
 
 from runcard._paths import leaves
 from runcard._rows import FIXED_COLUMNS, formula_safe
+from runcard._words import moment
 from runcard.errors import MissingExtra, SettingError
 from runcard.events import mark
 from runcard.record import Point, RunRecord
@@ -116,7 +118,7 @@ def point_columns(points: Iterable[Point]) -> dict[str, Column]:
         "name": typed([point.name for point in rows], "text"),
         "step": typed([point.step for point in rows], None if any(point.step is not None for point in rows) else "int"),
         "value": typed([point.value for point in rows], None if rows else "float"),
-        "time": typed([datetime.fromtimestamp(point.time, UTC) for point in rows], "time"),
+        "time": typed([moment(point.time) for point in rows], "time"),
         "attempt": typed([point.attempt for point in rows], "int"),
     }
 
@@ -173,7 +175,7 @@ def export(runs: Iterable[RunRecord], format: str, target: str | Path | IO[Any])
 def _write_csv(runs: Iterable[RunRecord], file: IO[Any]) -> None:
     columns = run_columns(runs)
     rows = csv.writer(file, lineterminator="\n")
-    rows.writerow([formula_safe(name) for name in columns])
+    rows.writerow([_cell(name) for name in columns])
     rows.writerows(zip(*([_cell(value) for value in column.items] for column in columns.values()), strict=True))
 
 
@@ -270,9 +272,12 @@ def _text(value: Any) -> str:
 _IN_DIGITS = 10_000  # bits; Python writes no more than some four thousand digits
 
 
+_OBEYED = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # by a terminal; tabs and line breaks stay as they are
+
+
 def _cell(value: Any) -> Any:
     if isinstance(value, str):
-        return formula_safe(value)
+        return formula_safe(_OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), value))
     # microseconds always: pandas takes all times of a column by the form of the first
     return value.isoformat(timespec="microseconds") if isinstance(value, datetime) else value
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -99,6 +100,16 @@ def setting(value: Any) -> str:
         if str(key).startswith("$") and not str(key).startswith("$$"):
             return _marked(str(key), content)
     return plain_on_screen(_json(value))
+
+
+def moment(seconds: float) -> datetime | None:
+    """A point in time in UTC; None for one that no calendar has, as of a damaged record."""
+    from datetime import UTC, datetime
+
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def duration(seconds: float | None) -> str:

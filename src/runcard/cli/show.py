@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runcard._paths import leaves
-from runcard._words import number, plain_on_screen, setting, sparkline
+from runcard._words import moment, number, plain_on_screen, setting, sparkline
 from runcard.cli import screen
 from runcard.cli.options import Ref, json_option, opened, store_option
 from runcard.cli.screen import Column, Line, Piece
@@ -126,8 +126,6 @@ def _version(told: Any) -> str:
 
 
 def _write_history(points: Sequence[Point], *, as_json: bool) -> None:
-    from datetime import UTC, datetime
-
     from runcard.record import point_to_dict
 
     if as_json:
@@ -138,8 +136,8 @@ def _write_history(points: Sequence[Point], *, as_json: bool) -> None:
     rows = [
         [
             Piece("" if point.step is None else number(point.step)),
-            Piece(repr(point.value)),
-            Piece(f"{datetime.fromtimestamp(point.time, UTC):%Y-%m-%d %H:%M:%S}", "dim"),
+            Piece(number(point.value) if abs(point.value) >= 2**10_000 else repr(point.value)),
+            Piece(f"{at:%Y-%m-%d %H:%M:%S}" if (at := moment(point.time)) else "", "dim"),
             *([Piece(str(point.attempt))] if several else []),
         ]
         for point in points
