@@ -14,7 +14,7 @@ import pytest
 from records import record
 
 from runcard import RuncardWarning, _parcels, configure, delivery, identity, open_store, run
-from runcard._sync import deliver_pending
+from runcard._pending import deliver_pending
 from runcard.sinks import registry
 
 

@@ -39,7 +39,7 @@ LAYERS = [
     ],
     ["sinks", "capture"],
     ["delivery", "_parcels"],
-    ["store", "_elsewhere", "retention", "_sync", "_doctor"],
+    ["store", "_elsewhere", "retention", "_sync", "_pending", "_doctor"],
     [
         "reproduce",
         "_call",

@@ -17,7 +17,8 @@ import pytest
 from mlflow_server import events_of, train, until
 
 from runcard import RuncardWarning, configure, run
-from runcard._sync import copy, deliver_pending
+from runcard._pending import deliver_pending
+from runcard._sync import copy
 from runcard.errors import StoreError
 from runcard.sinks import _mlflow_mapping, _mlflow_rest, mlflow
 from runcard.sinks._mlflow_files import Files

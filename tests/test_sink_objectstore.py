@@ -11,6 +11,7 @@ import time
 import types
 
 import pytest
+from command_line import call
 from records import record
 
 from runcard import configure, open_store, run
@@ -120,8 +121,8 @@ def test_a_listing_needs_few_requests(url, monkeypatch):
     monkeypatch.setattr(objectstore, "GATHER", 5)
     sink = objectstore.open_sink(url)
     for number in range(60):
-        sink._list(record(number, name=f"n{number}"))
-    sink._list(record(3, name="renamed"))
+        sink._list(record(number, name=f"n{number}"), ())
+    sink._list(record(3, name="renamed"), ())
     fetched = []
     contents = objectstore._contents
     monkeypatch.setattr(
@@ -183,12 +184,49 @@ def test_every_file_system_of_fsspec_is_an_object_store(tmp_path, monkeypatch):
         configure(sinks=["drawer://elsewhere/x"])
 
 
+def test_a_copy_of_an_object_store_has_its_files(tmp_path, store, url):
+    """Into a folder and into another object store the artifacts come too; a late judgement is not left behind."""
+    r = train(url)
+    open_store(url).keep(r.run_id, "good")
+    places = {"folder": str(tmp_path / "folder"), "objects": f"local://{tmp_path}/other"}
+    for name, place in places.items():
+        assert call("sync", url, place).stdout == "1 run copied\n"
+        assert call("sync", url, place).stdout == "0 runs copied, 1 there already\n"
+        root = tmp_path / ("folder" if name == "folder" else "other")
+        assert (root / r.run_id / "artifacts" / "deep" / "model.bin").read_bytes() == b"weights"
+        there = open_store(place).get(r.run_id)
+        assert (there.decision, there.config, there.metrics["big"]) == ("keep", {"lr": 0.1}, 2**70)
+    assert there.artifacts[0]["uri"] == f"{places['objects']}/{r.run_id}/artifacts/deep/model.bin"
+
+
+def test_a_database_goes_into_an_object_store(tmp_path, store, url):
+    """Its runs get a folder to upload; an artifact that no database holds has no URI in the copy."""
+    database = f"sqlite:///{tmp_path}/runs.db"
+    r = train(database)
+    assert call("sync", database, url).stdout == "1 run copied\n"
+    there = open_store(url).get(r.run_id)
+    assert repr(there.to_dict()) == repr(store.get(r.run_id).to_dict())
+    assert [point.value for point in open_store(url).history("latest", "big")] == [2**70]
+
+
+def test_a_hostile_object_store_writes_nowhere_else(tmp_path, store):
+    """A name that leads out of the run's folder is refused; nothing is written there."""
+    url = f"memory://{tmp_path}/objects"
+    r = train(url)
+    system, base = objectstore.open_sink(url)._system
+    system.store[f"{base}/{r.run_id}/../../evil.txt"] = type(system).open(system, f"{base}/x", "wb")
+    done = call("sync", url, tmp_path / "copy")
+    assert done.exit_code == 2
+    assert "is no name of a file" in done.stderr
+    assert list(tmp_path.rglob("*evil*")) == []
+
+
 def test_a_listing_while_others_gather_misses_nothing(tmp_path, monkeypatch):
     """What is gathered between a listing and its reading is looked for again."""
     url = f"local://{tmp_path}/objects"
     sink = objectstore.open_sink(url)
     for number in range(4):
-        sink._list(record(number))
+        sink._list(record(number), ())
     names, gathered = objectstore._names, []
 
     def racing(system, folder):

@@ -24,7 +24,7 @@ from wandb_server import wandb_server
 
 from runcard import RuncardWarning, configure, run
 from runcard._doctor import examine
-from runcard._sync import deliver_pending
+from runcard._pending import deliver_pending
 from runcard.errors import MissingExtra, SettingError, StoreError
 from runcard.journal import Reading
 from runcard.record import Fields, History, Point, Status

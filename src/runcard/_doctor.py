@@ -6,7 +6,7 @@ import os
 from typing import NamedTuple
 
 from runcard._parcels import notes
-from runcard._sync import places
+from runcard._pending import places
 from runcard.delivery import is_live, name_of_sink
 from runcard.errors import RuncardError, describe
 from runcard.sinks import registry

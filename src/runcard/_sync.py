@@ -1,4 +1,4 @@
-"""Bring runs to where they are not yet: what is pending to its sinks, or a whole store to another.
+"""Bring a whole store to another place.
 
 A copy is compared with its original event by event, by (writer, number) and hash: what is there already is left alone,
 so that a copy that was broken off goes on, and what does not come back as it was is said.
@@ -9,15 +9,18 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from runcard import settings
-from runcard._parcels import BATCH, Parcel, notes, read_note
-from runcard.delivery import is_live, name_of_sink, sink_at
-from runcard.errors import RuncardError, RunNotFound, StoreError, describe
+from runcard._parcels import BATCH
+from runcard._pending import Synced, cannot_be_written, said
+from runcard.delivery import is_live
+from runcard.errors import RunNotFound, StoreError
 from runcard.events import Event, mark
 from runcard.identity import is_run_id
 from runcard.journal import encode
@@ -29,7 +32,7 @@ from runcard.sinks.mirror import Mirror
 from runcard.store import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from runcard.record import RunRecord
     from runcard.sinks.protocol import Source
@@ -40,75 +43,7 @@ if TYPE_CHECKING:
 
 TOGETHER = 100  # runs that are handed over at a time, where the target takes many
 _EVENTS = 5_000  # events at which runs are handed over before that
-_MANY = ("take", "ended", "journals_of")
 _WRITER = re.compile(r"journal[A-Za-z0-9._-]*")
-
-
-class Synced(NamedTuple):
-    """What came of it: how many runs were brought over, were there already, go on still, and what went wrong."""
-
-    done: int
-    there: int
-    running: int
-    problems: list[str]
-
-
-def deliver_pending(to: str | None = None, store: Path | None = None, *, progress: Progress = iter) -> Synced:
-    """Deliver what earlier runs left behind, in the store and in the spool.
-
-    Args:
-        to: Where to; None means each to the sink it was meant for, when that is among the setting `sinks`.
-        store: The folder of runs to look in, instead of those of the settings.
-        progress: Is given all that there is to do, and gives it back one by one.
-
-    Raises:
-        SettingError: For a sink's URL that is not accepted.
-        StoreError: When ``to`` follows no runs.
-    """
-    urls = [to] if to is not None else [url for url in settings.current().sinks if isinstance(url, str)]
-    found = {}
-    for url in urls:
-        if not registry.is_files(url):
-            sink = sink_at(url, None)
-            found[name_of_sink(sink)] = sink
-    if to is not None and not any(is_live(sink) for sink in found.values()):
-        raise StoreError(f"{registry.name_of(to)} is no sink that runs are delivered to; `runcard sync FROM TO` copies")
-    running, done = 0, set[str]()
-    down: set[int] = set()  # the sinks that nothing can be written to: the next runs would wait for them in vain
-    problems: list[str] = []
-    for note in progress([note for root in (places() if store is None else [store]) for note in notes(root)]):
-        told = read_note(note)
-        if told is None:
-            continue
-        sink = found.get(told["sink"]) if to is None else next(iter(found.values()))
-        if sink is None:
-            problems.append(f"{told['run_id']} waits for {told['sink']}, which is not among the sinks; --to names one")
-            continue
-        if id(sink) in down:
-            problems.append(f"{told['run_id']} waits for {name_of_sink(sink)} as well")
-            continue
-        parcel = Parcel.left_behind(note, elsewhere=told["sink"] not in found)
-        if parcel is None:
-            running += note.exists()
-            continue
-        try:
-            parcel.advance(sink)
-        except Exception as error:  # a sink may raise anything; the run stays noted, the next one is tried
-            problems.append(f"{told['run_id']}: {_said(error)}")
-            if _cannot_be_written(sink):
-                down.add(id(sink))
-        else:
-            done.add(told["run_id"])
-    return Synced(len(done), 0, running, problems)
-
-
-def places() -> list[Path]:
-    """Where something may be pending: the store's root, and the spool."""
-    current = settings.current()
-    homes = [
-        Path(registry.path_of(sink)) for sink in current.sinks if registry.is_files(sink) and sink.partition(":")[2]
-    ]
-    return list(dict.fromkeys([settings.store_root(current), *homes, settings.spool_root(current)]))
 
 
 def copy(source: str, target: str, *, progress: Progress = iter) -> Synced:
@@ -128,7 +63,7 @@ def copy(source: str, target: str, *, progress: Progress = iter) -> Synced:
     if place is not None and not os.path.exists(place):
         raise StoreError(f"there is no store at {store.url}")
     copying = _Copying(store._source, _target(target))
-    problem = _cannot_be_written(copying.target)
+    problem = cannot_be_written(copying.target)
     if problem is not None:
         raise StoreError(problem)
     for run_id in progress(sorted(copying.origin.run_ids())):
@@ -146,7 +81,7 @@ class _Copying:
         self.done = self.there = self.running = 0
         self.problems: list[str] = []
         self.target = target
-        self._together = TOGETHER if all(callable(getattr(target, name, None)) for name in _MANY) else 1
+        self._together = TOGETHER if _takes_many(target) else 1
         self._waiting: list[tuple[RunRecord, Journals]] = []
         self._events = 0
         self._brought: list[str] = []
@@ -182,7 +117,7 @@ class _Copying:
                 return
         for record, journals in waiting:
             try:
-                if _copied(record, journals, self.target):
+                if _copied(record, journals, self.origin, self.target):
                     self.done += 1
                 else:
                     self.there += 1
@@ -200,7 +135,7 @@ class _Copying:
             self._fail(run_id, StoreError("it is not among the runs of the copy"))
 
     def _fail(self, run_id: str, error: Exception) -> None:
-        self.problems.append(f"{run_id}: {_said(error)}")
+        self.problems.append(f"{run_id}: {said(error)}")
 
 
 class Folder:
@@ -243,6 +178,10 @@ def _target(target: str) -> Any:
     return registry.resolve(target)
 
 
+def _takes_many(target: Any) -> bool:
+    return all(callable(getattr(target, name, None)) for name in ("take", "ended", "journals_of"))
+
+
 def _copied_together(runs: list[tuple[RunRecord, Journals]], target: Any) -> int:
     """Copy many runs; how many were not there. Raises `StoreError` when one does not come back as it was."""
     hashes = {record.run_id: _hashes(journals) for record, journals in runs}
@@ -272,7 +211,7 @@ def _missing_of(hashes: Mapping[str, Hashes], target: Any) -> dict[str, set[tupl
     return found
 
 
-def _copied(record: RunRecord, journals: Journals, target: Any) -> bool:
+def _copied(record: RunRecord, journals: Journals, origin: Source, target: Any) -> bool:
     """Copy one run; False when it was there already. Raises `StoreError` when it does not come back as it was."""
     run_id = record.run_id
     hashes = _hashes(journals)
@@ -281,21 +220,40 @@ def _copied(record: RunRecord, journals: Journals, target: Any) -> bool:
     missing = _missing(hashes, readable, run_id) if can_compare else set(hashes)
     if can_compare and not missing and _ended(readable, run_id):
         return False
-    if isinstance(target, Folder):
-        target.take(record, journals, missing)
-    elif is_live(target):
-        target.start(record)
-        events = [{**event, "writer": writer} for writer, each in journals.items() for event in each]
-        for begin in range(0, len(events), BATCH):
-            _hand_over(target, run_id, events[begin : begin + BATCH])
-        target.finish(record)
-    else:
-        target(record)
+    with _in_a_folder(record, journals, origin, target) as whole:
+        if isinstance(target, Folder):
+            target.take(whole, journals, missing)
+        elif is_live(target):
+            target.start(whole)
+            events = [{**event, "writer": writer} for writer, each in journals.items() for event in each]
+            for begin in range(0, len(events), BATCH):
+                _hand_over(target, run_id, events[begin : begin + BATCH])
+            target.finish(whole)
+        else:
+            target(whole)
     if can_compare:
         left = _missing(hashes, readable, run_id)
         if left:
             raise StoreError(f"{len(left)} of {len(hashes)} events did not come back as they were")
     return True
+
+
+@contextmanager
+def _in_a_folder(record: RunRecord, journals: Journals, origin: Source, target: Any) -> Iterator[RunRecord]:
+    """The record as the target wants it: an object store's files are fetched, and one gets a folder to upload."""
+    has_folder = record.folder is not None and os.path.isdir(record.folder)
+    fetch = getattr(origin, "fetch", None)
+    if has_folder or _takes_many(target) or not (callable(fetch) or getattr(target, "keeps_files", False)):
+        yield record if has_folder else replace(record, folder=None)
+        return
+    with TemporaryDirectory(prefix="runcard-") as place:
+        folder = Path(place) / record.run_id
+        if callable(fetch):
+            fetch(record.run_id, folder)
+        else:
+            every = {(writer, event["n"]) for writer, events in journals.items() for event in events}
+            Folder(Path(place)).take(replace(record, folder=None), journals, every)
+        yield replace(record, folder=str(folder))
 
 
 def _hand_over(target: Any, run_id: str, events: list[Event]) -> None:
@@ -332,21 +290,6 @@ def _hashes(journals: Mapping[str, Iterable[Event]]) -> Hashes:
         for writer, events in journals.items()
         for event in events
     }
-
-
-def _cannot_be_written(target: Any) -> str | None:
-    """Why nothing can be written there, as far as it can be tried without a run."""
-    probe = getattr(target, "probe", None)
-    try:
-        if callable(probe):
-            probe()
-    except Exception as error:  # what a sink says is the answer
-        return _said(error)
-    return None
-
-
-def _said(error: Exception) -> str:
-    return str(error) if isinstance(error, RuncardError) else describe(error)
 
 
 def _bare(event: Event) -> Event:

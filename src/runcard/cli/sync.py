@@ -39,7 +39,7 @@ Exit codes: 0 done, 2 something could not be delivered.""",
 @click.pass_context
 def sync_command(ctx: click.Context, source: str | None, target: str | None, to: str | None) -> None:
     """Deliver what is waiting for a sink, in --store when it is given, or copy the store FROM to TO."""
-    from runcard import _sync
+    from runcard import _pending, _sync
 
     if source is not None and (target is None or to is not None):
         raise click.UsageError("name both, FROM and TO, or neither", ctx)
@@ -48,7 +48,7 @@ def sync_command(ctx: click.Context, source: str | None, target: str | None, to:
         told = [f"{plural(came.done, 'run')} copied", f"{came.there} there already" if came.there else ""]
     else:
         waiting = files_store(ctx).root if ctx.obj.get("store") is not None else None
-        came = _sync.deliver_pending(to, waiting, progress=_progress)
+        came = _pending.deliver_pending(to, waiting, progress=_progress)
         told = [f"{plural(came.done, 'run')} delivered"]
     told.append(f"{came.running} still running" if came.running else "")
     screen.say(", ".join(part for part in told if part))

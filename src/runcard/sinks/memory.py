@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runcard.errors import RunNotFound, StoreError
 from runcard.record import History, RunRecord
+from runcard.sinks.files import readings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from runcard.events import Event
 
@@ -54,8 +55,10 @@ class MemorySink:
         return list(self._records.values())
 
     def journals(self, run_id: str) -> Mapping[str, list[Event]]:
-        """The events, as far as the record tells them: the points."""
+        """The events: those in its folder while that is there, else what the record tells of them: the points."""
         record = self.record(run_id)
+        if record.folder is not None and Path(record.folder).is_dir():
+            return {writer: list(events) for writer, events in readings(Path(record.folder)).items()}
         return {
             "journal": [
                 {"n": n, "kind": "log", "t": point.time, "step": point.step, "metrics": {point.name: point.value}}

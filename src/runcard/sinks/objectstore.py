@@ -27,12 +27,13 @@ from runcard.errors import MissingExtra, RunNotFound, SettingError, StoreError, 
 from runcard.identity import is_run_id
 from runcard.journal import decode, encode
 from runcard.record import History, RunRecord, fold
+from runcard.sinks._download import fetch, found_below
 from runcard.sinks._extras import need
 from runcard.sinks._upload import protocols, put
 from runcard.sinks.registry import scheme_of, without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from typing import TypeVar
 
     from runcard.events import Event
@@ -155,6 +156,13 @@ class ObjectStoreSink:
         """None: the files lie elsewhere."""
         return
 
+    def fetch(self, run_id: str, folder: Path) -> None:
+        """Download a run's folder, all that is here of it. Raises `StoreError`, and `RunNotFound` for another id."""
+        if not is_run_id(run_id):
+            raise RunNotFound(f"no run {run_id!r} in {self.url}")
+        system, base = self._system
+        self._tried(lambda: fetch(system, f"{base}/{run_id}", folder))
+
     @property
     def _system(self) -> tuple[Any, str]:
         if self._opened is None:
@@ -191,16 +199,17 @@ class ObjectStoreSink:
                 target = f"{base}/{record.run_id}/{name.as_posix()}"
                 _make_parent(system, target)
                 put(system, path, target, large=large)
-        if any(_last(path).startswith("journal-late-") for path in _names(system, f"{base}/{record.run_id}")):
+        there = found_below(system, f"{base}/{record.run_id}")
+        if any(name.startswith("journal-late-") for name in there):
             record = fold(record.run_id, self._journals(record.run_id))  # it was judged here meanwhile
-        self._list(record)
+        self._list(record, there)
 
     def _judge(self, run_id: str, event: Event) -> None:
         if run_id not in self._latest(run_id):
             raise RunNotFound(f"no run {run_id!r} in {self.url}")
         system, base = self._system
         _put(system, f"{base}/{run_id}/journal-late-{time.time_ns():x}.jsonl", encode({"n": 0, **event}))
-        self._list(fold(run_id, self._journals(run_id)))
+        self._list(fold(run_id, self._journals(run_id)), found_below(system, f"{base}/{run_id}"))
 
     def _journals(self, run_id: str) -> dict[str, list[Event]]:
         system, base = self._system
@@ -211,13 +220,14 @@ class ObjectStoreSink:
             found[_last(path).removesuffix(".jsonl")] = [event for event in events if event is not None]
         return found
 
-    def _list(self, record: RunRecord) -> None:
-        """Put a record into the index, and gather what has come together there."""
+    def _list(self, record: RunRecord, there: Collection[str]) -> None:
+        """Put a record into the index, with the URI of each file that is there, and gather what has come together."""
         system, base = self._system
         data = record.to_dict(history=False)
         where = self.url + "/" + record.run_id
         data["artifacts"] = [
-            {**entry, "uri": f"{where}/{entry['path']}"} if entry.get("path") else entry for entry in record.artifacts
+            {**entry, "uri": f"{where}/{entry['path']}"} if entry.get("path") in there else entry
+            for entry in record.artifacts
         ]
         stamp = time.time_ns()
         line = orjson.dumps({"stamp": stamp, "record": data}, option=orjson.OPT_APPEND_NEWLINE)
