@@ -126,6 +126,16 @@ def test_a_late_judgement_in_the_database_stays(store, database):
         sql.open_sink(database).append("20260101T000000-aaaaaaaa", {"kind": "note", "t": 1.0, "text": "x"})
 
 
+def test_a_late_text_that_is_no_utf_8_is_escaped(store, database):
+    """A terminal hands over what somebody typed as lone surrogates: tags, notes and reasons of every store take it."""
+    r = train(database)
+    for place in (store, open_store(database)):
+        place.tag(r.run_id, "a\udcff")
+        place.note(r.run_id, "b\udcff")
+        assert place.discard(r.run_id, "c\udcff").decision_reason == "c\\udcff"
+        assert "a\\udcff" in place.get(r.run_id).tags
+
+
 def test_a_run_is_seen_while_it_goes_on(database):
     """A live run reads as running with its points so far; one whose process is gone reads as crashed."""
     sink = sql.open_sink(database)

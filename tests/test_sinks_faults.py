@@ -189,6 +189,17 @@ def _divide(_record):
     1 / 0  # noqa: B018 - raises
 
 
+def test_a_sinks_message_that_is_no_utf_8_is_recorded(store):
+    """A file's name in it, for example, is escaped."""
+
+    def sink(record):
+        raise FileNotFoundError("\udcff.csv")
+
+    with pytest.warns(RuncardWarning, match="udcff"), run(sinks=["file:", sink]):
+        pass
+    assert store.runs()[0].losses == {"sinks": 1}
+
+
 def test_a_secret_in_a_sinks_message_is_not_recorded(store):
     """What a sink says is redacted as all text is."""
 

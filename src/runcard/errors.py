@@ -128,7 +128,7 @@ def contained(action: str, function: Callable[..., T], /, *args: Any, **kwargs: 
 
 
 def describe(error: BaseException) -> str:
-    """One line for an exception whose own ``__str__`` may be broken."""
+    r"""One line for an exception whose own ``__str__`` may be broken; what is no UTF-8 in it as ``\udc80``."""
     try:
         text = str(error)
     except KeyboardInterrupt:
@@ -136,7 +136,8 @@ def describe(error: BaseException) -> str:
     except BaseException:  # a broken `__str__`, an exit from within one
         text = "(its message cannot be read)"
     name = type(error).__qualname__
-    return f"{name}: {text}" if text else name
+    told = f"{name}: {text}" if text else name
+    return told if told.isascii() else told.encode("utf-8", "backslashreplace").decode()
 
 
 def _users_frame() -> int:

@@ -22,7 +22,7 @@ from runcard.identity import is_run_id
 from runcard.record import RunRecord, Status
 from runcard.sinks import registry
 from runcard.sinks.files import FilesSource, readings
-from runcard.values import number
+from runcard.values import number, plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -269,7 +269,7 @@ class Store:
         record, by_path = self._found(str(ref))
         source = self._keeper(record, str(ref)) if by_path else self._source
         said: Any
-        said, hidden = Redactor(settings.current().redact_keep).tree(event)
+        said, hidden = Redactor(settings.current().redact_keep).tree(_encodable(event))
         told = {"kind": event["kind"], "t": time.time(), **said, "by": user()}
         source.append(record.run_id, {**told, "losses": {"redacted": hidden}} if hidden else told)
         return source.record(record.run_id)
@@ -347,6 +347,15 @@ def _check_text(text: str, what: str) -> str:
     if not isinstance(text, str) or not text.strip():
         raise SettingError(f"{what} is a text that is not empty, not {text!r}")
     return text
+
+
+def _encodable(said: Any) -> Any:
+    """What somebody says of a run, its texts as every store takes them: an argument of a command may be no UTF-8."""
+    if isinstance(said, str):
+        return plain_text(said)
+    if isinstance(said, dict):
+        return {plain_text(key): _encodable(value) for key, value in said.items()}
+    return [_encodable(each) for each in said] if isinstance(said, list) else said
 
 
 def _when(record: RunRecord) -> tuple[float, str]:
