@@ -133,6 +133,13 @@ def test_a_listing_needs_few_requests(url, monkeypatch):
     assert len(fetched) <= 12
 
 
+def test_folders_on_this_machine_are_for_their_owner(tmp_path):
+    """Nobody else can look into what ``local://`` makes, as it is with a store of files."""
+    r = train(f"local://{tmp_path}/deep/objects")
+    made = [tmp_path / "deep", tmp_path / "deep" / "objects", tmp_path / "deep" / "objects" / r.run_id]
+    assert [path.stat().st_mode & 0o777 for path in made] == [0o700] * 3
+
+
 def test_an_empty_prefix_has_no_runs(url):
     """Nothing there is no error."""
     assert open_store(url).runs() == []

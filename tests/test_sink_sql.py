@@ -294,6 +294,23 @@ def test_a_relative_file_stays_where_it_was_named(tmp_path, monkeypatch):
     assert (tmp_path / "runs.db").exists()
 
 
+@pytest.mark.parametrize(("mode", "bits"), [("private", 0o600), ("group", 0o660)])
+def test_a_new_file_is_for_its_owner_or_the_group(tmp_path, mode, bits):
+    """SQLite's file, and what SQLite keeps beside it, can be read by nobody else; one that is there stays as it is."""
+    configure(mode=mode)
+    sink = sql.open_sink(f"sqlite:///{tmp_path}/runs.db")
+    before = os.umask(0o022)
+    try:
+        sink.finish(record(1))
+    finally:
+        os.umask(before)
+    found = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("runs.db*")}
+    assert set(found.values()) == {bits}, found
+    (tmp_path / "runs.db").chmod(0o640)
+    sink.finish(record(2))
+    assert (tmp_path / "runs.db").stat().st_mode & 0o777 == 0o640
+
+
 def test_sqlite_waits_for_a_lock(tmp_path):
     """A write that comes while another program holds the file waits, and is done when it lets go."""
     url = f"sqlite:///{tmp_path}/runs.db"

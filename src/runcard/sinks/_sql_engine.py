@@ -11,6 +11,7 @@ import os
 import random
 import time
 import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
@@ -18,8 +19,10 @@ from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
+from runcard import settings
 from runcard.errors import StoreError
 from runcard.sinks._sql_schema import migrate
+from runcard.sinks.files import file_mode
 from runcard.sinks.registry import without_credentials
 
 if TYPE_CHECKING:
@@ -144,6 +147,8 @@ class Database:
         """Write within one transaction, which is tried again while others are in the way. Raises `StoreError`."""
         if self.path is not None and not os.path.isdir(os.path.dirname(self.path)):
             raise StoreError(f"{self._name}: the folder {os.path.dirname(self.path)} is not there; make it first")
+        if self.path is not None and not os.path.exists(self.path):
+            _make_private(self.path)
         return self._tried(lambda: self._write(work))
 
     def _read(self, work: Callable[[Transaction], T], empty: T) -> T:
@@ -194,6 +199,19 @@ class Database:
                 raise StoreError(f"{self._name}: {_said(error)}") from None
             time.sleep(pause * (0.5 + random.random()))  # noqa: S311 - so that two do not meet again
             pause = min(0.5, pause * 2)
+
+
+def _make_private(path: str) -> None:
+    """An empty database for its owner, or the group that the setting `mode` shares with; what SQLite adds is alike."""
+    bits = file_mode(Path(path).parent, settings.current().mode)
+    try:
+        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, bits)
+    except OSError:
+        return  # another process made it, or SQLite says why nobody can
+    try:
+        os.chmod(path, bits)  # whatever the umask took away
+    finally:
+        os.close(file)
 
 
 def _json(rows: Sequence[Mapping[str, Any]]) -> str:

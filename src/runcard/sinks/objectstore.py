@@ -306,9 +306,15 @@ def _put(system: Any, path: str, content: bytes) -> None:
 
 
 def _make_parent(system: Any, path: str) -> None:
-    """Folders are made where the file system has them."""
-    if not protocols(system) & _FLAT:
-        system.makedirs(path.rpartition("/")[0], exist_ok=True)
+    """Folders are made where the file system has them; on this machine for their owner alone, or the group."""
+    parent = path.rpartition("/")[0]
+    if protocols(system) & {"file", "local"}:
+        bits = 0o770 if settings.current().mode == "group" else 0o700
+        missing = [folder for folder in (Path(parent), *Path(parent).parents) if not folder.exists()]
+        for folder in reversed(missing):
+            folder.mkdir(mode=bits, exist_ok=True)
+    elif not protocols(system) & _FLAT:
+        system.makedirs(parent, exist_ok=True)
 
 
 def _parsed(url: str) -> tuple[str, frozenset[str]]:
