@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from runcard import RuncardWarning, RunRecord, configure, open_store, run, tracked
+from runcard import RuncardWarning, RunRecord, configure, open_store, run, settings, tracked
 from runcard.errors import MissingExtra, SettingError, StoreError
 from runcard.sinks import registry
 
@@ -282,6 +282,56 @@ def test_no_message_shows_a_urls_password():
         configure(sinks=["pigeon://user:hunter2secret@coop/x"])
     assert "hunter2secret" not in str(refused.value)
     assert "hunter2secret" not in registry.name_of("postgresql://user:hunter2secret@db/x?password=hunter2secret")
+
+
+PASSWORD = "s3cretpw"
+WRONG = [
+    ["postgresql://ana:s3cretpw@db/runs", 5],
+    [("postgresql://ana:s3cretpw@db/runs",)],
+    {"url": "postgresql://ana:s3cretpw@db/runs"},
+    "postgresql://ana:s3cretpw@db/runs,nonsense",
+    ["postgresql://ana:s3cretpw/x@db/runs"],
+    ["postgresql://ana:s3cretpw#x@db/runs"],
+    ["postgresql:ana:s3cretpw@db/runs"],
+    ["postgresql:/ana:s3cretpw@db/runs"],
+    ["postgresql+asyncpg://ana:s3cretpw@db/runs"],
+    ["//ana:s3cretpw@db/runs"],
+    ["ana:s3cretpw@db/runs"],
+    ["s3://ana:s3cret/s3cretpw@bucket?else=1"],
+]
+
+
+@pytest.mark.parametrize("sinks", WRONG)
+def test_no_refused_setting_shows_a_password(sinks):
+    """Whatever is wrong with a URL or beside it, neither the message nor the error it came from tells the password."""
+    for refuse in (lambda: configure(sinks=sinks), lambda: run(sinks=sinks)):
+        with pytest.raises(SettingError) as refused:
+            refuse()
+        error = refused.value
+        assert PASSWORD not in f"{error!r} {error.__cause__!r} {error.__context__!r}"
+
+
+def test_the_settings_show_no_password():
+    """Their repr leaves the sinks out."""
+    configure(sinks=["postgresql://ana:s3cretpw@db/runs"])
+    assert PASSWORD not in repr(settings.current())
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://ana:s3c/ret@db/runs", "postgresql://db/runs"),
+        ("mlflow:http://ana:s3c/ret@host:5000", "mlflow:http://host:5000"),
+        ("s3://bucket/path@v:1", "s3://bucket/path@v:1"),
+        ("mlflow:sqlite:///a@b:c.db", "mlflow:sqlite:///a@b:c.db"),
+        ("file:runs@home:x@y", "file:runs@home:x@y"),
+        ("wandb:team/project@x", "wandb:team/project@x"),
+        ("postgresql://ana@db:5432/runs", "postgresql://ana@db:5432/runs"),
+    ],
+)
+def test_a_sink_is_called_by_its_address_without_credentials(url, shown):
+    """A slash in a password does not save it, and an @ in a path is no password's end."""
+    assert registry.name_of(url) == shown
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class Settings:
         spool: Where journals wait for delivery when no files sink is configured; None: the user's state folder.
     """
 
-    sinks: tuple[Any, ...] = ("file:",)
+    sinks: tuple[Any, ...] = field(default=("file:",), repr=False)  # their URLs may hold passwords
     directory: Path | None = None
     strict: bool = False
     durability: str = "process"
@@ -153,7 +153,10 @@ def parse(name: str, value: Any) -> Any:
     try:
         return _PARSERS[name](value)
     except (TypeError, ValueError) as error:
-        raise SettingError(f"{name}={value!r} is not accepted: {error}") from None
+        from runcard.redact import Redactor
+
+        told = f"{name}={value!r} is not accepted: {error}"
+    raise SettingError(Redactor().text(told)[0])  # out of reach of the other error, which may name a password
 
 
 def _known(name: str) -> str:

@@ -8,6 +8,7 @@ and fsspec knows as a file system is an object store; so is ``memory://``, which
 from __future__ import annotations
 
 import os
+import re
 from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,11 @@ _OWN = {
     "wandb": "runcard.sinks.wandb:open_sink",
 }
 _OBJECT_STORES = ("s3a", "gs", "gcs", "az", "abfs", "local", "hdfs", "sftp", "webdav")  # by what fsspec calls them
+_USERINFO = re.compile(
+    r"^((?:[A-Za-z][\w+.-]*:)++/{1,3}|[A-Za-z][\w+.-]*:(?=[^/]))"  # s3://, mlflow:http://, postgresql:
+    r"[^/?#@:\s]*:(?!//)[^?]*@"  # a user, and what may be a password up to the last @
+)
+_BARE = re.compile(r"^(/{0,3})[^/?#@:\s]*:[^?]*@")
 _EXAMPLES = {
     "file": "file:runcards",
     "memory": "memory:",
@@ -115,10 +121,15 @@ def name_of(sink: Any) -> str:
 
 
 def without_credentials(url: str) -> str:
-    """A URL with user, password and secret query values taken out."""
+    """A URL with user, password and secret query values taken out; also where a slash in them was not escaped."""
     from runcard.redact import Redactor
 
-    return Redactor().url(url)
+    told = Redactor().url(url)
+    scheme = told.partition(":")[0]
+    if scheme in ("file", "memory", "sqlite"):
+        return told  # a path, where an @ is no more than that
+    is_ours = "://" in told or scheme in _OWN or scheme in _OBJECT_STORES
+    return (_USERINFO if is_ours else _BARE).sub(r"\1", told)
 
 
 def accepted() -> str:

@@ -22,6 +22,7 @@ from runcard.sinks.registry import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
+    from urllib.parse import SplitResult
 
     from runcard._ranking import At
     from runcard.events import Event
@@ -39,8 +40,6 @@ def open_sink(url: str) -> SqlSink:
 
 def _check(url: str) -> None:
     """Refuse what cannot work, without connecting."""
-    from urllib.parse import urlsplit
-
     wanted = ["sqlalchemy"]
     scheme, _, rest = url.partition(":")
     if scheme not in ("sqlite", "postgresql", "postgresql+psycopg"):
@@ -50,16 +49,32 @@ def _check(url: str) -> None:
         if not rest.startswith("///") or not rest[3:].partition("?")[0] or rest[3:].startswith(":memory:"):
             raise SettingError(f"{url!r} names no file; write sqlite:///runs.db, or sqlite:////data/runs.db")
     else:
-        try:
-            split = urlsplit(url)
-            _ = split.port
-        except ValueError:
-            raise SettingError(f"{without_credentials(url)} has no valid host and port") from None
+        told = without_credentials(url)
+        if not rest.startswith("//"):
+            raise SettingError(f"{told} is no database's URL; write postgresql://user@host/database")
+        split = _split(url)
+        if split is None:
+            raise SettingError(
+                f"{told} has no valid host and port; write postgresql://user@host:5432/database, with %2F for a / in"
+                " the password, or leave it to PGPASSWORD"
+            )
         if not split.path.strip("/") and "dbname=" not in split.query:
-            raise SettingError(f"{without_credentials(url)} names no database; write postgresql://user@host/database")
+            raise SettingError(f"{told} names no database; write postgresql://user@host/database")
         wanted.append("psycopg")
     for package in wanted:
         need(package, "runcard[sql]")
+
+
+def _split(url: str) -> SplitResult | None:
+    """The parts of a URL; None when its host or port is none. The error would hold the password."""
+    from urllib.parse import urlsplit
+
+    try:
+        split = urlsplit(url)
+        _ = split.port
+    except ValueError:
+        return None
+    return split
 
 
 open_sink.check = _check  # type: ignore[attr-defined]  # what `registry.check` asks of a factory
