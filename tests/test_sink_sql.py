@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -292,6 +293,32 @@ def test_a_relative_file_stays_where_it_was_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "else")
     sink.finish(record(1))
     assert (tmp_path / "runs.db").exists()
+
+
+READ = """
+import sys
+from runcard import open_store
+store = open_store(sys.argv[1])
+print(store.get("latest").metrics, [found.name for found in store.runs()])
+"""
+
+
+@pytest.mark.skipif(
+    shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], check=False).returncode != 0,
+    reason="unshare -rm is not allowed",
+)
+def test_a_file_on_a_read_only_disk_can_be_read(tmp_path):
+    """An SQLite file that lies where nothing can be written is read all the same: a copy in an archive, a snapshot."""
+    (tmp_path / "kept").mkdir()
+    url = f"sqlite:///{tmp_path}/kept/r uns%.db"
+    write = "import sys\nfrom runcard import run\nwith run('kept', sinks=['file:', sys.argv[1]]) as r:\n    r.log(x=1)"
+    subprocess.run([sys.executable, "-c", write, url], check=True, timeout=60)
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["r uns%.db"]
+    folder = tmp_path / "kept"
+    script = f'mount --bind "{folder}" "{folder}" && mount -o remount,ro,bind "{folder}" && exec "$@"'
+    command = ["unshare", "-rm", "sh", "-c", script, "sh", sys.executable, "-c", READ, url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("{'x': 1} ['kept']\n", "")
 
 
 @pytest.mark.parametrize(("mode", "bits"), [("private", 0o600), ("group", 0o660)])

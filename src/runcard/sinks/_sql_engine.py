@@ -11,13 +11,16 @@ import os
 import random
 import time
 import weakref
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 import orjson
 from sqlalchemy import create_engine, event, text
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from runcard import settings
 from runcard.errors import StoreError
@@ -141,7 +144,9 @@ class Database:
         """Read within one transaction; ``empty`` when there are no tables yet. Raises `StoreError`."""
         if self.path is not None and not os.path.exists(self.path):
             return empty
-        return self._tried(lambda: self._read(work, empty))
+        if self.path is not None and _is_at_rest(self.path):
+            return self._tried(lambda: self._read(work, empty, self._unchanging))
+        return self._tried(lambda: self._read(work, empty, self._engine))
 
     def write(self, work: Callable[[Transaction], T]) -> T:
         """Write within one transaction, which is tried again while others are in the way. Raises `StoreError`."""
@@ -151,10 +156,18 @@ class Database:
             _make_private(self.path)
         return self._tried(lambda: self._write(work))
 
-    def _read(self, work: Callable[[Transaction], T], empty: T) -> T:
-        with self._engine.connect() as connection:
+    def _read(self, work: Callable[[Transaction], T], empty: T, engine: Engine) -> T:
+        with engine.connect() as connection:
             transaction = Transaction(connection)
             return work(transaction) if self._ready or self._has_tables(transaction) else empty
+
+    @cached_property
+    def _unchanging(self) -> Engine:
+        """Reads a file that nobody can be writing: SQLite would make files beside it, where it may not."""
+        address = URL.create(
+            "sqlite", database=f"file:{quote(str(self.path))}", query={"immutable": "1", "uri": "true"}
+        )
+        return create_engine(address, poolclass=NullPool)
 
     def _has_tables(self, transaction: Transaction) -> bool:
         if self._is_sqlite:
@@ -199,6 +212,11 @@ class Database:
                 raise StoreError(f"{self._name}: {_said(error)}") from None
             time.sleep(pause * (0.5 + random.random()))  # noqa: S311 - so that two do not meet again
             pause = min(0.5, pause * 2)
+
+
+def _is_at_rest(path: str) -> bool:
+    """Whether a database lies where nothing can be written, and nobody is in the middle of it."""
+    return not os.access(os.path.dirname(path), os.W_OK) and not os.path.exists(f"{path}-wal")
 
 
 def _make_private(path: str) -> None:
