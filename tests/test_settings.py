@@ -73,6 +73,18 @@ def test_the_nearest_project_file_counts(project, tmp_path):
     assert settings.current().deadline == 5.0
 
 
+def test_paths_in_a_project_file_are_relative_to_it(project):
+    """Wherever a program is started, the sinks and the spool that the file names are the same places."""
+    wanted = ["file:", "file:copies", "sqlite:///runs.db", "file:/data", "sqlite:////data/runs.db", "memory:file:x"]
+    folder = project(f'[tool.runcard]\nspool = "waiting"\nsinks = {wanted}\n', below="src/deep")
+    os.environ.pop("RUNCARD_SPOOL")
+    found = settings.current()
+    assert found.sinks == ("file:", f"file:{folder}/copies", f"sqlite:///{folder}/runs.db", *wanted[3:])
+    assert settings.spool_root(found) == folder / "waiting"
+    project('[tool.runcard]\nsinks = ["+sqlite:///runs.db"]\n', below="src/deep")
+    assert settings.current().sinks == ("file:", f"sqlite:///{folder}/runs.db")
+
+
 def test_a_changed_project_file_is_read_again(project):
     """A long-lived notebook sees what the file says now."""
     folder = project("[tool.runcard]\ndeadline = 2\n")

@@ -244,9 +244,23 @@ def _read_project(path: Path) -> dict[str, Any]:
     if not isinstance(table, Mapping):
         raise SettingError(f"{path.name}: [tool.runcard] must be a table")
     try:
-        return {_known(name): parse(name, value) for name, value in table.items()}
+        found = {_known(name): parse(name, value) for name, value in table.items()}
     except SettingError as error:
         raise SettingError(f"{path.name}, [tool.runcard]: {error}") from None
+    if "sinks" in found:
+        found["sinks"] = tuple(_beside(path.parent, sink) for sink in found["sinks"])
+    if "spool" in found:
+        found["spool"] = path.parent / found["spool"]
+    return found
+
+
+def _beside(folder: Path, sink: str) -> str:
+    """A sink's URL with the path in it, when that is a relative one, meant from the file it stands in."""
+    for head in ("file:", "sqlite:///"):
+        scheme, _, path = sink.removeprefix("+").partition(head)
+        if not scheme and path and path[0] not in "/~":
+            return f"{'+' * sink.startswith('+')}{head}{folder}/{path}"
+    return sink
 
 
 def _merge(base: Settings, changes: Mapping[str, Any]) -> Settings:
