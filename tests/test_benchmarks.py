@@ -93,6 +93,7 @@ def test_a_made_repository_is_dirty(tmp_path):
     assert done.stdout.split() == ["M", "part0/module0.py", "??", "new.py"]
 
 
+@pytest.mark.slow
 def test_growth_measures_each_size():
     """Each cost has a row for each size, and the rows are lines of sizes and costs."""
     rows = {}

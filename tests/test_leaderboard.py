@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from records import BEGAN, record
 
-from runcard import leaderboard, locks
+from runcard import leaderboard, locks, run
 from runcard.record import Status
 
 FIXED = ["run_id", "started_at", "experiment", "name", "parent_id", "status", "duration_s", "decision", "is_best"]
@@ -362,3 +362,14 @@ def test_any_sequence_leaves_what_was_said_last(tmp_path_factory, changes):
             {leaderboard.cell(f"metrics.{name}") for name in made.metrics}
         )
     assert len(pd.read_csv(root / "leaderboard.csv")) == len(known)
+
+
+def test_a_config_of_a_megabyte_leaves_the_leaderboard_readable(store):
+    """A long cell is cut, and later runs still find their place."""
+    with run("big", config={"docs": ["x" * 1_000] * 900}):
+        pass
+    with run("small", config={"lr": 1}) as r:
+        r.log(new=1.0)
+    rows = list(csv.DictReader((store.root / "leaderboard.csv").read_text("utf-8").splitlines()))
+    assert [row["name"] for row in rows] == ["big", "small"]
+    assert len(rows[0]["config.docs"]) == 32_001

@@ -61,7 +61,8 @@ def test_shared_with_the_group(store, umask, how):
     r = one_run()
     store.keep("latest", "later")
     folder = Path(r.folder)
-    for path in (folder, folder / "journal.jsonl", folder / "record.json", folder / "card.md", folder / "config.json"):
+    root = Path(store.root)
+    for path in (root, root / "leaderboard.csv", root / ".gitignore", folder, *folder.iterdir()):
         mode = stat.S_IMODE(path.stat().st_mode)
         wanted = 0o070 if path.is_dir() else 0o060
         assert mode & 0o070 == wanted, f"{path} {mode:o}"

@@ -232,3 +232,11 @@ def test_a_strict_run_lets_nothing_through_either(store):
     with pytest.raises(RuncardError) as refused:
         runcard.configure(sinks=[f"nosuch://ana:{SECRET}@host/x"])
     assert SECRET not in str(refused.value)
+
+
+def test_what_is_hidden_at_the_start_and_the_end_is_counted(store):
+    """A secret in a tag, a note or an exception's text counts among the losses, as one in the config does."""
+    token = "ghp_" + "a1B2" * 9
+    with pytest.raises(ValueError, match="ghp_"), runcard.run("r", tags=[token], notes=f"with {token}"):
+        raise ValueError(token)
+    assert store.get("latest").losses["redacted"] >= 3

@@ -108,3 +108,9 @@ def test_experiments_do_not_meet(store):
     ends(0.1, experiment="other")
     ends(0.5)
     assert judged(store) == [(0.5, True, None)]
+
+
+def test_a_decision_by_a_value_beyond_floats(store):
+    """auto_decide tells its reason whatever the size of the number."""
+    ends(-1, -(10**400), 10**5000, auto_decide=True)
+    assert [decision for *_, decision in judged(store)] == ["keep", "keep", "discard"]

@@ -6,7 +6,6 @@ takes the views at most.
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import threading
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from runcard import _actions, _current, _pulse, _standing, index
 from runcard._outcome import Outcome, outcome_of
+from runcard._ranking import is_result
 from runcard._settling import deliver
 from runcard.errors import contained, describe, is_strict, say, warn
 from runcard.events import restore
@@ -129,7 +129,8 @@ def _close(run: Run, error: BaseException | None, result: Any, *, wait: bool) ->
     place = life.place
     record = _record(run, life)
     if life.place.folder is not None:
-        contained("write the views", write_views, life.place.folder, record, known=run.attempt > 1)
+        known, row = run.attempt > 1, not place.spooled
+        contained("write the views", write_views, life.place.folder, record, known=known, row=row)
         index.note(life.place.root, run.run_id)
         if run._options.objective is None:
             contained(
@@ -154,12 +155,11 @@ def _write_end(run: Run, life: Life, outcome: Outcome, result: Any) -> None:
     """Append the judgement and the end event, and sync them when the run deserves it; a second call does nothing."""
     if life.end_written and life.signal is None:
         return
-    redactor = life.redactor
     metrics, rest, losses = _result(run, life, result)
     resources: dict[str, Any] = dict(life.meter.read())
     if life.inner_calls:
         resources["inner_calls"] = life.inner_calls
-    error = redactor.tree(outcome.error)[0] if outcome.error is not None else None
+    error = None if outcome.error is None else _without_secrets(run, life, outcome.error)
     if outcome.expected is not None:
         _actions.decide(run, "discard", outcome.expected, source="expected")
     is_best = contained("compare with earlier runs", _judge, run, life, metrics, outcome)
@@ -191,6 +191,13 @@ def _write_end(run: Run, life: Life, outcome: Outcome, result: Any) -> None:
         run._journal.append({"kind": "durable", "t": time.time()})
 
 
+def _without_secrets(run: Run, life: Life, error: dict[str, Any]) -> Any:
+    told, hidden = life.redactor.tree(error)
+    if hidden:
+        run.lose("redacted", hidden)
+    return told
+
+
 def _result(run: Run, life: Life, result: Any) -> tuple[dict[str, Any], Any, dict[str, int]]:
     """The numbers of what was returned, as metrics; and a bounded summary of the rest."""
     if result is None:
@@ -206,8 +213,8 @@ def _result(run: Run, life: Life, result: Any) -> tuple[dict[str, Any], Any, dic
     if rest is not None:
         told = plain(rest)
         summary, hidden = life.redactor.tree(told.value)
-        if hidden:
-            losses["redacted"] = hidden
+        if hidden + told.hidden:
+            losses["redacted"] = hidden + told.hidden
         if told.cuts:
             losses["cut"] = told.cuts
     return metrics, summary, losses
@@ -243,13 +250,18 @@ def _last_value(run: Run, life: Life, name: str) -> Any:
 def _reason(run: Run, value: Any, standing: _standing.Standing) -> str:
     """Why a run was kept or discarded by itself."""
     objective = run._options.objective
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
+    if not is_result(value):
         return f"no {objective} to judge by"
-    told = f"{objective} {value:.6g}"
+    told = f"{objective} {_six(value)}"
     if standing.best is None:
         return f"{told}, the first of {run.experiment}"
     verb = "beats" if standing.is_best else "does not beat"
-    return f"{told} {verb} {standing.best:.6g} ({(standing.run_id or '')[-8:]})"
+    return f"{told} {verb} {_six(standing.best)} ({(standing.run_id or '')[-8:]})"
+
+
+def _six(value: int | float) -> str:
+    """A number in six digits; an integer beyond floats by its size."""
+    return f"{value:.6g}" if isinstance(value, float) or abs(value) < 2**1000 else hex(value)[:20] + "…"
 
 
 def _record(run: Run, life: Life) -> RunRecord:

@@ -37,10 +37,12 @@ def cell(value: Any) -> str:
         return ""
     if kind is int:
         return str(value) if -_WIDE < value < _WIDE else hex(value)  # Python refuses to write out very long ones
-    return _harmless(value if kind is str else _as_text(value))
+    text = _harmless(value if kind is str else _as_text(value))
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 _WIDE = 10**4000
+_LONGEST = 32_000  # a spreadsheet's cell holds 32,767 characters, and Python's own reader refuses one of 131,073
 _CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _QUOTED = re.compile('[",\n\r]')
 

@@ -38,7 +38,9 @@ def make_store(root: Path, mode: str = "private") -> None:
         OSError: When it cannot be made.
     """
     if not os.path.isdir(root):
-        root.mkdir(mode=folder_mode(root, mode), parents=True, exist_ok=True)
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if mode == "group":
+            os.chmod(root, folder_mode(root, mode))  # past the umask
     ignoring = f"{root}{os.sep}.gitignore"
     if os.path.lexists(ignoring):
         return
@@ -47,6 +49,8 @@ def make_store(root: Path, mode: str = "private") -> None:
     except FileExistsError:
         return  # another process was quicker
     with open(fd, "wb") as file:
+        if _is_shared(root, mode):
+            journal.open_to_group(fd, 0o660)
         file.write(_GITIGNORE)
 
 
@@ -84,17 +88,19 @@ def make_run(root: Path, run_id: str, mode: str, *, exist_ok: bool = False) -> P
     return folder
 
 
-def write_views(folder: Path, record: RunRecord, *, known: bool) -> None:
+def write_views(folder: Path, record: RunRecord, *, known: bool, row: bool = True) -> None:
     """Write the end's views and the leaderboard's row, each on its own.
 
     Args:
         folder: The run's folder.
         record: The record to show.
         known: Whether the leaderboard may have this run already, as after a late decision.
+        row: Whether it has one at all: what only waits to be delivered belongs to another store's.
     """
     mode = 0o660 if os.stat(folder).st_mode & 0o020 else 0o600
     contained(f"write the views of {record.run_id}", views.write_end, folder, mode, record)
-    contained("write the leaderboard", _write_row, folder.parent, record, known=known)
+    if row:
+        contained("write the leaderboard", _write_row, folder.parent, record, known=known)
 
 
 def _write_row(root: Path, record: RunRecord, *, known: bool) -> None:
@@ -161,8 +167,6 @@ def read_run(folder: Path, run_id: str | None = None, *, hold: bool = False) -> 
         told -= known
         if count > known:
             losses[kind] = losses.get(kind, 0) + count - known
-    if record.started_at is None and not losses.keys() & {"missing", "damaged"}:
-        losses["missing"] = 1  # its start, at least
     history = History(lambda: points(held or {writer: journal.Reading(path) for writer, path in found.items()}))
     changes: dict[str, object] = {"losses": losses, "metric_history": history, "folder": str(folder)}
     if record.status is Status.RUNNING and not _lives(record, found.values()):
@@ -174,7 +178,10 @@ def read_run(folder: Path, run_id: str | None = None, *, hold: bool = False) -> 
     if record.started_at is None:
         from runcard.sinks._rescue import told_beside
 
-        changes.update(told_beside(folder, record))
+        beside = told_beside(folder, record)
+        if (beside or not found) and not losses.keys() & {"missing", "damaged"}:
+            losses["missing"] = 1  # its start, at least: a run that was killed before it has nothing beside
+        changes.update(beside)
     return _with(record, changes)
 
 
