@@ -320,14 +320,15 @@ def test_terminal_escapes_of_a_record_are_not_obeyed(store):
 
 
 def test_an_export_to_a_terminal_is_plain(store, monkeypatch):
-    """In a file or a pipe texts are as they were recorded; a terminal obeys none of them."""
-    with run("red\x1b[31m", config={"path": "\x1b]0;title\x07"}):
+    """A terminal obeys no text of what is exported; in a table's cells control characters are escapes."""
+    with run("red\x1b[31m", config={"path": "\x9d0;title\x07"}):
         pass
-    assert "\x1b[31m" in call("export").stdout
+    assert r",red\x1b[31m," in call("export").stdout
     monkeypatch.setattr(screen, "is_terminal", lambda: True)
-    text = call("export").stdout
-    assert "\x1b" not in text
-    assert ",red," in text
+    for kind in ("csv", "jsonl"):
+        text = call("export", "--format", kind).stdout
+        assert "red" in text
+        assert not {"\x1b", "\x9d", "\x07"} & set(text)
 
 
 def test_diff_prints_what_differs(trainings):

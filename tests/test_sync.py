@@ -117,7 +117,9 @@ def left_behind(tmp_path, monkeypatch):
     """Three runs that a database, whose folder was missing, did not take; and its URL."""
     monkeypatch.setattr(delivery, "AGAIN_S", (600.0, 600.0))  # what this process tries once more comes too late
     url = f"sqlite:///{tmp_path}/deep/runs.db"
-    configure(deadline=0.05, sinks=["file:", url])
+    import sqlalchemy  # noqa: F401 - so that a try takes milliseconds, and none is on its way when the test begins
+
+    configure(deadline=0.3, sinks=["file:", url])
     with pytest.warns(RuncardWarning, match="what is missing is kept"):
         for number in range(3):
             with run("old", config={"number": number}, capture=["-git"]) as r:
