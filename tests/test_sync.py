@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from command_line import call, read
@@ -117,13 +118,17 @@ def left_behind(tmp_path, monkeypatch):
     """Three runs that a database, whose folder was missing, did not take; and its URL."""
     monkeypatch.setattr(delivery, "AGAIN_S", (600.0, 600.0))  # what this process tries once more comes too late
     url = f"sqlite:///{tmp_path}/deep/runs.db"
-    import sqlalchemy  # noqa: F401 - so that a try takes milliseconds, and none is on its way when the test begins
-
-    configure(deadline=0.3, sinks=["file:", url])
+    configure(deadline=0.05, sinks=["file:", url])
     with pytest.warns(RuncardWarning, match="what is missing is kept"):
         for number in range(3):
             with run("old", config={"number": number}, capture=["-git"]) as r:
                 r.log(x=number)
+    (courier,) = delivery._couriers.values()
+    until = time.monotonic() + 30
+    while not (courier._due > time.monotonic() and all(parcel.ended for parcel, _ in courier._parcels.values())):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    time.sleep(0.05)  # a try that this has just begun is over
     delivery._forget_threads()  # as a process that has ended
     return url
 
