@@ -165,7 +165,7 @@ def test_postgresql_and_python_agree(postgres):
 
     asked = []
 
-    @settings(max_examples=15)
+    @settings(max_examples=7)
     @given(records, expressions(), st.sampled_from(SORTS), st.sampled_from([None, 2]))
     def collect(told, where, sort, limit):
         asked.append((told, where, sort, limit))
