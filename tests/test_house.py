@@ -34,6 +34,7 @@ LAYERS = [
         "_uncollected",
         "_frames",
         "settings",
+        "_setting_kinds",
         "card",
         "_notebook",
     ],
