@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +12,7 @@ import pytest
 from programs import kinds, program, quietly
 
 from runcard import current_run, log, run, tracked
+from runcard.capture import snapshot
 from runcard.errors import RuncardWarning
 from runcard.journal import Journal
 from runcard.record import Status
@@ -45,6 +47,27 @@ def test_a_tracked_function_in_many_threads_has_a_run_a_call(store):
         assert record.metrics.result == record.config.i
         assert record.parent_id is None
         assert record.losses == {}
+
+
+def test_threads_that_begin_together_share_one_snapshot(store, monkeypatch):
+    """What surrounds them is looked at once for all of them; one whose turn does not come looks for itself."""
+    taken = []
+    take = snapshot._take
+    monkeypatch.setattr(snapshot, "_take", lambda *given: time.sleep(0.05) or taken.append(1) or take(*given))
+    snapshot.forget()
+
+    def begin(_number):
+        with run("begun"):
+            pass
+
+    together(8, begin)
+    assert (len(taken), len(store.runs())) == (1, 8)
+
+    monkeypatch.setattr(snapshot, "_PATIENCE_S", 0.01)
+    snapshot.forget()
+    with snapshot._turn:  # as in a child that was forked while a thread held it
+        together(1, begin)
+    assert (len(taken), len(store.runs())) == (2, 9)
 
 
 def test_many_threads_log_into_one_run_without_tearing_a_line(store):

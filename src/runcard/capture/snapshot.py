@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -43,6 +44,8 @@ class Snapshot(NamedTuple):
 
 
 _taken: dict[tuple[Any, ...], tuple[float, Snapshot]] = {}
+_turn = threading.RLock()  # re-entrant: a signal handler may begin a run in the middle of it
+_PATIENCE_S = 3.0  # then a thread takes its own: a fork may have copied the lock while another held it
 
 
 def take(wanted: frozenset[str], code: Path | None, redactor: Redactor) -> Snapshot:
@@ -54,15 +57,27 @@ def take(wanted: frozenset[str], code: Path | None, redactor: Redactor) -> Snaps
         redactor: Takes secrets out.
     """
     key = (os.getpid(), wanted & _WANTED, str(code), _cwd(), tuple(sys.argv), redactor)
+    shared = _shared(key)
+    if shared is not None:
+        return shared
+    is_ours = _turn.acquire(timeout=_PATIENCE_S)  # of threads that begin at once, the first takes it for all
+    try:
+        snapshot = _shared(key)
+        if snapshot is None:
+            snapshot = _take(wanted, code, redactor)
+            now = time.monotonic()
+            for stale in [each for each, (when, _) in _taken.items() if now - when >= SHARED_FOR_S]:
+                _taken.pop(stale, None)
+            _taken[key] = (now, snapshot)
+        return snapshot
+    finally:
+        if is_ours:
+            _turn.release()
+
+
+def _shared(key: tuple[Any, ...]) -> Snapshot | None:
     known = _taken.get(key)
-    now = time.monotonic()
-    if known is not None and now - known[0] < SHARED_FOR_S:
-        return known[1]
-    snapshot = _take(wanted, code, redactor)
-    for stale in [each for each, (when, _) in _taken.items() if now - when >= SHARED_FOR_S]:
-        del _taken[stale]
-    _taken[key] = (time.monotonic(), snapshot)
-    return snapshot
+    return known[1] if known is not None and time.monotonic() - known[0] < SHARED_FOR_S else None
 
 
 def forget() -> None:
