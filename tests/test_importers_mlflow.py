@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -299,7 +300,8 @@ def test_what_is_no_mlflow_database_is_said(tmp_path):
     """A database of another kind, and the folder that a database leaves its artifacts in, are refused with a hint."""
     import sqlite3
 
-    sqlite3.connect(tmp_path / "other.db").execute("CREATE TABLE x (y)").connection.commit()
+    with closing(sqlite3.connect(tmp_path / "other.db")) as connection, connection:
+        connection.execute("CREATE TABLE x (y)")
     refused = call("import", tmp_path / "other.db", "--into", tmp_path / "runs")
     assert (refused.exit_code, "is no database of MLflow's" in refused.stderr) == (2, True)
     (tmp_path / "mlruns" / "1" / "a" / "artifacts").mkdir(parents=True)
