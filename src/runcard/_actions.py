@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from runcard._files import checked_name, inside, temporary_path
-from runcard._given import by_name
+from runcard._given import by_name, without_secrets
 from runcard._values_kinds import class_has, kind_of, names_of
 from runcard.capture.inputs import describe
 from runcard.errors import contained, warn
@@ -102,7 +102,7 @@ def record_pending(run: Run) -> None:
 def log_input(run: Run, path: Any) -> None:
     """Record a file or folder that the run reads."""
     if not isinstance(path, (str, os.PathLike)):
-        _refuse(run, f"log_input() takes the path of a file or folder, not {type(path).__name__}")
+        _refuse(run, f"log_input() takes the path of a file or folder, not {kind_of(path)}")
         return
     found = describe(Path(os.fspath(path)), limit=run._life.settings.input_limit)
     told, hidden = run._life.redactor.tree(found)
@@ -176,11 +176,7 @@ def _refuse(run: Run, message: str) -> None:
 
 
 def _clean(run: Run, text: str) -> str:
-    """A name without the secrets in it, which are counted."""
-    clean, hidden = run._life.redactor.text(text)
-    if hidden:
-        run.lose("redacted", hidden)
-    return str(clean)
+    return str(without_secrets(run, run._life.redactor, text))
 
 
 def _is_below(path: str, places: list[str]) -> bool:

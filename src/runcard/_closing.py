@@ -13,7 +13,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from runcard import _actions, _current, _pulse, _standing, index
+from runcard import _actions, _current, _given, _pulse, _standing, index
 from runcard._outcome import Outcome, outcome_of
 from runcard._ranking import is_result
 from runcard._settling import deliver
@@ -159,7 +159,7 @@ def _write_end(run: Run, life: Life, outcome: Outcome, result: Any) -> None:
     resources: dict[str, Any] = dict(life.meter.read())
     if life.inner_calls:
         resources["inner_calls"] = life.inner_calls
-    error = None if outcome.error is None else _without_secrets(run, life, outcome.error)
+    error = None if outcome.error is None else _given.without_secrets(run, life.redactor, outcome.error)
     if outcome.expected is not None:
         _actions.decide(run, "discard", outcome.expected, source="expected")
     is_best = contained("compare with earlier runs", _judge, run, life, metrics, outcome)
@@ -189,13 +189,6 @@ def _write_end(run: Run, life: Life, outcome: Outcome, result: Any) -> None:
     durable = life.settings.durability == "disk" or (resources.get("wall_s") or 0.0) >= DURABLE_AFTER_S
     if written and durable and run._journal.sync():
         run._journal.append({"kind": "durable", "t": time.time()})
-
-
-def _without_secrets(run: Run, life: Life, error: dict[str, Any]) -> Any:
-    told, hidden = life.redactor.tree(error)
-    if hidden:
-        run.lose("redacted", hidden)
-    return told
 
 
 def _result(run: Run, life: Life, result: Any) -> tuple[dict[str, Any], Any, dict[str, int]]:

@@ -117,6 +117,14 @@ def by_name(told: Plain) -> tuple[Any, dict[str, str]]:
     return {"config": value}, below
 
 
+def without_secrets(run: Run, redactor: Redactor, told: Any) -> Any:
+    """A text or plain data without its secrets, which are counted among the run's losses."""
+    clean, hidden = redactor.tree(told)
+    if hidden:
+        run.lose("redacted", hidden)
+    return clean
+
+
 def inputs_of(run: Run, life: Life) -> list[Mapping[str, Any]]:
     """`Path` arguments that name files, and what ``inputs=`` names: arguments, or paths."""
     limit = life.settings.input_limit

@@ -117,8 +117,8 @@ def _begin(run: Run) -> None:
         **rerun,
         **config,
         "function": _given.function_of(run, redactor) if "source" in wanted_captures else None,
-        "tags": [_without_secrets(run, redactor, tag) for tag in options.tags],
-        "notes": None if options.notes is None else _without_secrets(run, redactor, options.notes),
+        "tags": [_given.without_secrets(run, redactor, plain_text(tag)) for tag in options.tags],
+        "notes": None if options.notes is None else _given.without_secrets(run, redactor, plain_text(options.notes)),
         "objective": options.objective,
         "direction": options.direction,
         "user": life.user,
@@ -144,13 +144,6 @@ def _begin(run: Run) -> None:
     run._opened()
     _current.open_runs[id(run)] = run
     start_beside(run, life)
-
-
-def _without_secrets(run: Run, redactor: Redactor, text: Any) -> str:
-    told, hidden = redactor.text(plain_text(text))
-    if hidden:
-        run.lose("redacted", hidden)
-    return told
 
 
 @lru_cache(maxsize=1)
