@@ -282,7 +282,7 @@ def test_a_run_is_found_by_its_folder_and_in_a_zip(trainings, tmp_path):
         assert best.short_id in call("--store", tmp_path / "elsewhere", "show", ref).stdout
 
 
-@pytest.mark.parametrize("command", [["show", "none"], ["keep", "none"], ["tag", "none", "a"], ["diff", "none", "nobody"]])
+@pytest.mark.parametrize("command", [["show", "oo"], ["keep", "oo"], ["tag", "oo", "a"], ["diff", "oo", "ooo"]])
 def test_a_run_that_is_not_there_is_said_in_one_line(trainings, command):
     """No such run (no id has an o): exit code 1, one line that says how to find one."""
     result = call(*command)
