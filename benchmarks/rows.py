@@ -51,7 +51,7 @@ ROWS = {
         Row("import", "import, over `python -c pass`", "ms", "`python -c pass`", 40, first=True),
         Row("empty", "one empty run: 10 config values, 3 final metrics", "ms", "a folder and a file", 1, first=True),
         Row("first", "the first run of a process, in a repository of 500 files", "ms", "`git status`", 200),
-        Row("log1", "`log()` of one scalar", "µs", "`os.write` of 99 bytes", 3.5, "ratio", first=True),
+        Row("log1", "`log()` of one scalar", "µs", "`os.write` of 71 bytes", 3.5, "ratio", first=True),
         Row("log10", "`log()` of ten scalars", "µs", "`log()` of one", 2, "ratio"),
         Row("lost", "steps lost to `kill -9` after 1 s flat out", "steps", goal=0),
         Row("lost100", "steps lost to `kill -9` at 100 a second", "steps", goal=0),

@@ -18,7 +18,7 @@ from pathlib import Path
 CONFIG = {"lr": 3e-4, "epochs": 10, "seed": 7, "name": "resnet", "wd": 0.01, "bs": 64, "opt": "adam", "amp": True}
 CONFIG |= {"data": "train.csv", "warmup": 500}
 FINAL = {"loss": 0.31, "accuracy": 0.93, "f1": 0.9}
-LINE = b'{"crc":"ee5e8988","n":100,"kind":"log","t":1795413996.6732538,"step":99,"metrics":{"loss":0.123456}}\n'
+LINE = b'{"crc":"bbf3b6a3","log":[100,1796063215.5130217,99,{"loss":0.123456}]}\n'
 TEN = {f"loss{i}": 0.123456 * (i + 1) for i in range(10)}
 _now = time.perf_counter
 

@@ -157,7 +157,7 @@ def test_the_table_says_what_was_missed(tmp_path):
     """The Markdown table has value, ratio and goal of a row, and says when the goal was missed."""
     results = {"log1": {"runcard": Samples([8.0], [1.0])}, "import": {"runcard": Samples([14.0], [12.0])}}
     text = write(_session(results), tmp_path).read_text("utf-8")
-    assert f"| `log()` of one scalar | 8 µs | 8 {TIMES} | `os.write` of 99 bytes | ≤ 3.5 {TIMES} | **missed** |" in text
+    assert f"| `log()` of one scalar | 8 µs | 8 {TIMES} | `os.write` of 71 bytes | ≤ 3.5 {TIMES} | **missed** |" in text
     assert f"| 14 ms | 1.17 {TIMES} | `python -c pass` | ≤ 40 ms | met |" in text
 
 
@@ -174,7 +174,7 @@ def test_the_table_says_why_a_number_is_missing(tmp_path):
     cut, failed = Samples(failures=["log: cut after 9 s"]), Samples(failures=["a | b"])
     session = _session({"log1": {"runcard": cut, "sacred": failed}}, cuts=["log: cut"])
     text = write(session, tmp_path).read_text("utf-8")
-    assert f"| {DASH} (log: cut after 9 s) |  | `os.write` of 99 bytes | ≤ 3.5 {TIMES} | **not measured** |" in text
+    assert f"| {DASH} (log: cut after 9 s) |  | `os.write` of 71 bytes | ≤ 3.5 {TIMES} | **not measured** |" in text
     assert f"| Sacred 0.8 | {DASH} |  | a \\| b |" in text
     assert "- log: cut" in text
     assert "log: cut after 9 s" in table(session)

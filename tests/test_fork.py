@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from programs import finished, kinds, program, quietly
 
+from runcard import _threads
 from runcard.record import Status
 
 
@@ -268,6 +271,30 @@ def test_a_fork_finds_no_thread_of_ours(tmp_path):
         options=("-W", "error::DeprecationWarning"),
     )
     assert out == "1\n1\n"
+
+
+def test_a_thread_has_ended_when_the_system_says_so_too(monkeypatch):
+    """Python 3.12 asks the system how many threads there are, and a thread that was joined may still be among them."""
+    thread = threading.Thread(target=lambda: None)
+    thread.start()
+    looks = iter([True, True, False])
+    asked = []
+    monkeypatch.setattr(_threads.os.path, "exists", lambda path: asked.append(path) or next(looks))
+    _threads.await_end(thread, 30)
+    assert asked == [f"/proc/self/task/{thread.native_id}"] * 3
+
+
+def test_a_thread_that_does_not_end_is_not_waited_for_for_ever(monkeypatch):
+    """A fork goes on, whatever hangs."""
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    _threads.await_end(thread, 0.01)
+    assert thread.is_alive()
+    over.set()
+    thread.join()
+    monkeypatch.setattr(_threads.os.path, "exists", lambda _path: True)
+    _threads.await_end(thread, 0.01)
 
 
 def test_the_pulse_goes_on_after_a_fork(tmp_path):

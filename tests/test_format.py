@@ -15,6 +15,7 @@ import pytest
 from runcard import artifact_path, discard, log, log_config, log_input, note, run, tag, tracked
 from runcard.capture import host, seeds, system
 from runcard.events import __doc__ as events_doc
+from runcard.journal import decode, encode
 
 DOCS = Path(__file__).parents[1] / "docs"
 FORMAT = (DOCS / "format.md").read_text("utf-8")
@@ -119,12 +120,15 @@ def test_every_event_is_as_the_schema_says(runs):
         for path in Path(record.folder).glob("journal*.jsonl"):
             for line in path.read_text("utf-8").splitlines():
                 event = json.loads(line)
-                seen.add(event["kind"])
                 assert [error.message for error in schema.iter_errors(event)] == []
+                if "log" in event:
+                    seen.add("short")
+                    continue
+                seen.add(event["kind"])
                 known = fields[event["kind"]]
                 if known is not None:
                     assert set(event) - {"crc", "n", "kind", "t", "losses"} <= set(known), event["kind"]
-    assert seen >= {"start", "log", "config", "artifact", "input", "tag", "note", "decision", "amend", "name", "end"}
+    assert seen >= {"start", "short", "config", "artifact", "input", "tag", "note", "decision", "amend", "name", "end"}
 
 
 def test_every_kind_of_event_is_described():
@@ -138,12 +142,29 @@ def test_every_kind_of_event_is_described():
 
 
 def test_the_checksum_is_computed_as_described(runs):
-    """The CRC-32 of an opening brace and the rest of the line, which anyone can compute."""
+    """The CRC-32 of the list of a log's short form, else of an opening brace and the rest of the line."""
     from zlib import crc32
 
-    line = next(Path(runs[0].folder).glob("journal.jsonl")).read_bytes().splitlines()[0]
-    head, _, rest = line.partition(b",")
-    assert head == b'{"crc":"%08x"' % crc32(b"{" + rest)
+    short = 0
+    for record in runs:
+        for line in (Path(record.folder) / "journal.jsonl").read_bytes().splitlines():
+            head, _, rest = line.partition(b",")
+            told = int(head.removeprefix(b'{"crc":"').removesuffix(b'"'), 16)
+            if rest.startswith(b'"log":'):
+                short += 1
+                assert told == crc32(rest.removeprefix(b'"log":').removesuffix(b"}"))
+            else:
+                assert told == crc32(b"{" + rest)
+    assert short
+
+
+def test_the_lines_that_are_shown_are_lines():
+    """What format.md shows of a journal, a reader takes, and both forms of an event are told the same."""
+    shown = [line.encode() for line in re.findall(r'^\{"crc".*$', FORMAT, re.MULTILINE)]
+    long, short = map(decode, shown)
+    assert (long["kind"], long["n"], long["add"]) == ("tag", 4, ["baseline"])
+    assert short == {"n": 5, "kind": "log", "t": 1764000000.5, "step": 3, "metrics": {"loss": 0.5}}
+    assert decode(encode(short)) == short
 
 
 def test_the_config_hash_is_computed_as_described(runs):

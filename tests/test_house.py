@@ -21,7 +21,7 @@ LAYERS = [
     ["errors"],
     ["events", "record", "_folding", "_points", "_shapes"],
     ["redact", "_secret_names", "_secret_patch", "_secret_shapes", "values", "_values", "_paths", "_words", "_facts"],
-    ["journal", "_reading", "_shared", "identity", "locks"],
+    ["journal", "_memory_journal", "_reading", "_retire", "_shared", "_threads", "identity", "locks"],
     # The parts of query are pure functions of records: the store filters with them, so they lie below it.
     ["query", "_compare", "_explain", "_operations", "_patches", "_ranking", "_replicates", "_selecting", "_where"],
     [

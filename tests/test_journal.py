@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import math
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runcard import _reading, journal
+from runcard import _reading, _retire, journal
+from runcard._memory_journal import MemoryJournal
 from runcard.events import mark
-from runcard.journal import Journal, Known, MemoryJournal, Reading, decode, encode, last_events, writers
+from runcard.journal import Journal, Known, Reading, decode, encode, last_events, writers
 
 NUMBERS = st.integers() | st.floats(allow_nan=False) | st.booleans()
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -24,7 +27,13 @@ VALUES = st.recursive(
     ),
     max_leaves=12,
 )
-EVENTS = st.builds(
+POINTS = st.builds(
+    lambda t, step, metrics: {"kind": "log", "t": t, "step": step, "metrics": metrics},
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.none() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False),
+    st.dictionaries(TEXTS.filter(lambda key: key[:1] != "$"), NUMBERS, max_size=4),
+)
+EVENTS = POINTS | st.builds(
     lambda kind, fields: {**fields, "kind": kind},
     TEXTS,
     st.dictionaries(TEXTS.filter(lambda key: key[:1] != "$" and key not in ("n", "crc")), VALUES, max_size=4),
@@ -33,10 +42,13 @@ MANY = settings(max_examples=60, deadline=None, derandomize=True)
 
 
 def written(path, events):
-    """A journal with these events, closed."""
+    """A journal with these events, closed; plain points in the short form, as `log` writes them."""
     appended = Journal(path)
     for event in events:
-        assert appended.append(mark(event))
+        if event["kind"] == "log" and set(event) == {"kind", "t", "step", "metrics"}:
+            assert appended.append_points(event["t"], event["step"], mark(event["metrics"]))
+        else:
+            assert appended.append(mark(event))
     appended.close()
     return path
 
@@ -268,20 +280,136 @@ def test_a_short_write_is_finished(tmp_path, monkeypatch):
     assert appended.unwritten == 0
 
 
+def test_a_short_write_without_the_lock_is_written_again_on_a_line_of_its_own(tmp_path, monkeypatch):
+    """Another thread's line may follow the piece that went in: the points are written whole again."""
+    appended = Journal(tmp_path / "journal.jsonl")
+    assert appended.append_points(1.0, 0, {"loss": 0.5})
+    pieces = []
+
+    def write(fd, line):
+        if pieces:
+            return os.write(fd, line)
+        pieces.append(os.write(fd, line[:10]))
+        os.write(fd, encode({"n": 9, "kind": "other", "t": 1.0}))
+        return 10
+
+    monkeypatch.setattr(journal, "_os_write", write)
+    assert appended.append_points(2.0, 1, {"loss": 0.25})
+    assert appended.append_points(3.0, 2, {"loss": 0.125})
+    appended.close()
+    found, damaged, _ = read(appended.path)
+    assert [event.get("step", event["kind"]) for event in found] == [0, "other", 1, 2]
+    assert (damaged, appended.unwritten) == (1, 0)
+
+
+def test_points_that_a_full_disk_refuses_are_counted(tmp_path, monkeypatch):
+    """Without the lock too: what did not go in is told to the caller, and the next that does is whole."""
+    appended = Journal(tmp_path / "journal.jsonl")
+    assert appended.append_points(1.0, 0, {"loss": 0.5})
+    with monkeypatch.context() as patched:
+        patched.setattr(journal, "_os_write", refuse)
+        assert not appended.append_points(2.0, 1, {"loss": 0.25})
+    assert appended.append_points(3.0, 2, {"loss": 0.125})
+    appended.close()
+    found, damaged, missing = read(appended.path)
+    assert ([event["step"] for event in found], damaged, missing) == ([0, 2], 0, 1)
+    assert appended.unwritten == 1
+
+
+def refuse(_fd, _line):
+    """A disk without room."""
+    raise OSError(errno.ENOSPC, "no space")
+
+
+def test_what_is_to_be_done_before_the_next_event_is_done_once(tmp_path):
+    """Also where the next event are points that need no lock."""
+    appended, calls = Journal(tmp_path / "journal.jsonl"), []
+    for number in range(2):
+        assert appended.append_points(1.0, number, {"loss": 0.5})
+        appended.before_next(lambda: calls.append(1))
+    appended.append_points(1.0, 2, {"loss": 0.5})
+    appended.append_points(1.0, 3, {"loss": 0.5})
+    appended.close()
+    assert len(calls) == 2
+    assert len(read(appended.path)[0]) == 4
+
+
+def test_a_line_under_way_never_goes_into_a_file_that_is_opened_after_the_journal(tmp_path, monkeypatch):
+    """A thread hands over its line just as another closes the journal: it is refused, and no other file has it."""
+    appended = Journal(tmp_path / "journal.jsonl")
+    assert appended.append_points(1.0, 0, {"loss": 0.5})
+    number = appended._fd
+    under_way, closed = threading.Event(), threading.Event()
+
+    def write(fd, line):
+        if not closed.is_set():
+            under_way.set()
+            assert closed.wait(30)
+        return os.write(fd, line)
+
+    monkeypatch.setattr(journal, "_os_write", write)
+    said = []
+    thread = threading.Thread(target=lambda: said.append(appended.append_points(2.0, 1, {"loss": 0.25})))
+    thread.start()
+    assert under_way.wait(30)
+    appended.close()
+    with (tmp_path / "stranger").open("wb") as stranger:
+        assert stranger.fileno() != number
+        closed.set()
+        thread.join(30)
+        Journal(tmp_path / "later").close()
+    assert (tmp_path / "stranger").read_bytes() == b""
+    assert (said, appended.unwritten) == ([False], 1)
+    assert [event["step"] for event in read(appended.path)[0]] == [0]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)  # given back when the next journal was closed
+
+
+@pytest.mark.parametrize("failing", ["open", "dup2"])
+def test_a_number_in_use_stays_taken_where_nothing_can_stand_in_for_it(failing, tmp_path, monkeypatch):
+    """Without a file to put in its place, the late line goes into the journal, and into no other file."""
+    appended = Journal(tmp_path / "journal.jsonl")
+    assert appended.append_points(1.0, 0, {"loss": 0.5})
+
+    def write(fd, line):
+        monkeypatch.setattr(journal, "_os_write", os.write)
+        with monkeypatch.context() as patched:
+            patched.setattr(_retire.os, failing, raising)
+            appended.close()  # as a signal handler may
+        return os.write(fd, line)
+
+    def raising(*_args, **_more):
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(journal, "_os_write", write)
+    assert appended.append_points(2.0, 1, {"loss": 0.25})
+    assert [event["step"] for event in read(appended.path)[0]] == [0, 1]
+    kept = len(_retire._kept)
+    Journal(tmp_path / "later").close()
+    assert (kept, len(_retire._kept)) == (1, 0)
+
+
+@pytest.mark.parametrize("gil", [True, False])
+def test_numbers_are_given_once_with_and_without_the_gil(gil, monkeypatch):
+    """Many threads that count together get each number once."""
+    monkeypatch.setattr(journal.sys, "_is_gil_enabled", lambda: gil, raising=False)
+    number = journal._numbers(5)
+    with ThreadPoolExecutor(8) as pool:
+        given = [pool.submit(lambda: [number() for _ in range(500)]) for _ in range(8)]
+    assert sorted(n for each in given for n in each.result()) == list(range(5, 4_005))
+
+
 def test_a_full_disk_costs_what_did_not_fit(tmp_path, monkeypatch):
     """An event that did not go in is refused and counted; when there is room again the next one is whole."""
     appended = Journal(tmp_path / "journal.jsonl")
     assert appended.append({"kind": "a"})
 
-    def full(_fd, _line):
-        raise OSError(errno.ENOSPC, "no space")
-
     with monkeypatch.context() as patched:
-        patched.setattr(journal, "_os_write", full)
+        patched.setattr(journal, "_os_write", refuse)
         assert not appended.append({"kind": "b"})
         patched.setattr(journal, "_os_write", lambda fd, line: os.write(fd, line[:12]))
         patched.setattr(
-            journal.os, "write", lambda fd, line, real=os.write: real(fd, line) if len(line) == 12 else full(fd, line)
+            journal.os, "write", lambda fd, line, real=os.write: real(fd, line) if len(line) == 12 else refuse(fd, line)
         )
         assert not appended.append({"kind": "c"})
     assert appended.append({"kind": "d"})

@@ -204,22 +204,50 @@ def test_steps_that_race_with_the_end_are_in_the_history_or_counted(store):
 def test_a_step_that_finds_the_journal_closed_is_counted(store):
     """A thread is between its look at the run and its line when the run ends: that step is late, and counted."""
     r = run("racing").start()
-    began = threading.Event()
+    r.log(x=0.0, step=0)
+    began, over = threading.Event(), threading.Event()
 
     class Metrics(dict):
         def items(self):
             began.set()
+            assert over.wait(30)
             return super().items()
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuncardWarning)
+        thread = threading.Thread(target=r.log_points, args=(Metrics(x=1.0), 1))
+        thread.start()
+        assert began.wait(30)
+        r.end()
+        over.set()
+        thread.join()
+    record = store.get(r.run_id)
+    assert (record.metrics, record.losses) == ({"x": 0.0}, {"after_end": 1})
+
+
+def test_a_counted_step_that_finds_the_journal_closed_is_counted_as_late(store):
+    """The same without a step, which waits for its turn while the run ends."""
+    r = run("racing").start()
+    began = threading.Event()
+
+    class Metrics(dict):
+        def __iter__(self):  # with one of its own, a copy asks for the keys
+            return super().__iter__()
+
+        def keys(self):
+            began.set()
+            return super().keys()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuncardWarning)
         with r._journal.lock:
-            thread = threading.Thread(target=r.log_points, args=(Metrics(x=1.0), 1))
+            thread = threading.Thread(target=r.log_points, args=(Metrics(x=1.0), None))
             thread.start()
             assert not began.wait(0.1), "it waits for the lock, past its look at the state"
             r.end()
         thread.join()
     record = store.get(r.run_id)
+    assert began.is_set()
     assert (record.metrics, record.losses) == ({}, {"after_end": 1})
 
 

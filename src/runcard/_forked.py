@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from runcard.journal import Journal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from runcard.events import Event
 
@@ -44,17 +44,18 @@ class ForkedJournal:
 
     def append(self, event: Event) -> bool:
         """Write the event into the child's own file; a child that may not is counted among the lost."""
-        if self._journal is None:
-            if self._folder is None or self._closed:
-                self.unwritten += 1
-                return False
-            name = f"{self.writer}-fork{os.getpid()}x{os.urandom(3).hex()}.jsonl"
-            try:
-                self._journal = Journal(self._folder / name, exclusive=True)
-            except OSError:
-                self.unwritten += 1
-                return False
-        return self._journal.append(event)
+        with self.lock:
+            if self._journal is None:
+                if self._folder is None or self._closed:
+                    self.unwritten += 1
+                    return False
+                name = f"{self.writer}-fork{os.getpid()}x{os.urandom(3).hex()}.jsonl"
+                try:
+                    self._journal = Journal(self._folder / name, exclusive=True)
+                except OSError:
+                    self.unwritten += 1
+                    return False
+            return self._journal.append(event)
 
     def append_points(self, now: float, step: Any, metrics: Mapping[str, Any]) -> bool:
         """Append a ``log`` event."""
@@ -79,3 +80,6 @@ class ForkedJournal:
         if self._journal is not None:
             self._journal.after_fork()
             self._journal = None
+
+    def before_next(self, call: Callable[[], object]) -> None:
+        """The pulse is the parent's affair."""

@@ -1,4 +1,4 @@
-"""What a run does with a metric that is not the common case: a new name, a value or a step that is no plain number."""
+"""What a run does with metrics that are not the common case: no step, a new name, no plain number."""
 
 from __future__ import annotations
 
@@ -9,21 +9,75 @@ from runcard._values_kinds import kind_of
 from runcard.errors import warn
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from runcard._run import Run
 
+LEAST, BIG = -(2**63), 2**63  # from here to below there: JSON's integers, as everybody reads them
 
-def meet(run: Run, name: Any) -> list[Any] | None:
-    """Take in a new metric's name: as text, encodable and without secrets."""
-    from runcard._actions import metric_name
 
-    clean = metric_name(run, name)
+def log_in_turn(run: Run, named: Mapping[str, Any], step: Any, now: float, since: Any = None) -> None:
+    """Log what is not plain, one metric after another; without a step, points are counted and written as one.
+
+    Args:
+        run: The open run.
+        named: Name → value.
+        step: As given.
+        now: Seconds since the epoch.
+        since: The name before which all is plain, and was counted; None when nothing was.
+    """
+    if not run.is_open:
+        run._too_late()
+        return
+    journal = run._journal
+    counts = run._counts
+    values: dict[str, Any] = {}
+    at = step
+    if step is not None and (type(step) is not int or not LEAST <= step < BIG):
+        at = step = _step_of(run, step)
+    with journal.lock:
+        for name, value in dict(named).items():
+            if since is not None:
+                if name is not since:
+                    values[name] = value
+                    continue
+                since = None
+            clean = name if name in counts and type(name) is str else _recorded_name(run, name)
+            if clean is None:
+                continue
+            if not (type(value) is float and value - value == 0.0) and (
+                type(value) is not int or not LEAST <= value < BIG
+            ):
+                value = _number_of(run, name, value)  # noqa: PLW2901 - the number that stands for it
+                if value is None:
+                    continue
+            count = counts.get(clean, 0)
+            counts[clean] = count + 1
+            if step is None and at != count:
+                if values:  # names that count apart go into lines of their own
+                    if not journal.append_points(now, at, values):
+                        run._refused()
+                    values = {}
+                at = count
+            values[clean] = value
+        if values and not journal.append_points(now, at, values):
+            run._refused()
+
+
+def _recorded_name(run: Run, name: Any) -> str | None:
+    """A metric's name as it is recorded: as text, encodable and without secrets; None, counted, when it is no text."""
+    clean = run._names.get(name)
     if clean is None:
-        return None
-    entry = run._names[name] = run._names.get(clean, [clean, 0])
-    return entry
+        from runcard._actions import metric_name
+
+        clean = metric_name(run, name)
+        if clean is None:
+            return None
+        run._names[name] = clean
+    return clean
 
 
-def number_of(run: Run, name: str, value: Any) -> Any:
+def _number_of(run: Run, name: str, value: Any) -> Any:
     """The number that a metric's value stands for, or None, counted, when it stands for none."""
     from runcard.values import number
 
@@ -37,7 +91,7 @@ def number_of(run: Run, name: str, value: Any) -> Any:
     return found
 
 
-def step_of(run: Run, step: Any) -> Any:
+def _step_of(run: Run, step: Any) -> Any:
     """A step as a JSON number."""
     from runcard.values import number
 

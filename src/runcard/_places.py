@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runcard import settings
+from runcard._memory_journal import MemoryJournal
 from runcard._points import points
 from runcard._ranks import is_within, shared_run
 from runcard._resuming import resumed
 from runcard.errors import StoreError, describe, is_strict, warn
 from runcard.identity import Token, is_alive, is_run_id, launch_of, new_run_id
-from runcard.journal import Journal, MemoryJournal, last_events
+from runcard.journal import Journal, last_events
 from runcard.record import History, RunRecord, fold
 from runcard.sinks import registry, views
 from runcard.sinks.files import file_mode, just_written, make_run, make_store

@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from runcard import _current
+from runcard._threads import await_end
 from runcard.errors import warn
 
 if TYPE_CHECKING:
@@ -84,31 +85,13 @@ def _before_fork() -> None:
     thread, _Pulse.thread = _Pulse.thread, None
     if thread is not None and thread is not threading.current_thread():
         _Pulse.stop.set()
-        thread.join(1.0)
+        await_end(thread, 1.0)
 
 
 def _after_fork_in_parent() -> None:
     """The next event brings the pulse back. Beginning at once would be a thread too early for Python's own warning."""
     for run in list(_current.open_runs.values()):
-        journal: Any = run._journal
-        if type(journal.lock) is not _Waking:
-            journal.lock = _Waking(journal)
-
-
-class _Waking:
-    """Stands in for a journal's lock after a fork, until it is taken: an event costs nothing more by it."""
-
-    def __init__(self, journal: Any) -> None:
-        self._journal = journal
-        self._lock = journal.lock
-
-    def __enter__(self) -> None:
-        self._journal.lock = self._lock
-        _beat()
-        self._lock.acquire()
-
-    def __exit__(self, *error: object) -> None:
-        self._lock.release()
+        run._journal.before_next(_beat)
 
 
 def _after_fork_in_child() -> None:

@@ -19,7 +19,9 @@ _LINE_LIMIT = 16 << 20  # a hostile line longer than this is not parsed
 _DEPTH_LIMIT = 100  # `values` nests 8 deep
 _SHORT = 1 << 16  # bytes of a journal that are read at once
 _RESCUES = 100  # places in a damaged line where the next event is looked for
-_HEAD = len(b'{"crc":"00000000",')
+_START = b'{"crc":"'
+_HEAD = len(_START) + len(b'00000000",')  # at most: leading zeros of the checksum may lack
+_SHORT_FORM = b'"log":['
 
 
 class Reading:
@@ -88,13 +90,20 @@ def is_alone(path: Path) -> bool:
 
 def decode(line: bytes) -> Event | None:
     """The event of one line, None when the line is torn, damaged or no event. It may lack its newline, nothing else."""
-    body = b"{" + (line[_HEAD:-1] if line[-1:] == b"\n" else line[_HEAD:])
-    if line[:_HEAD] != b'{"crc":"%08x",' % crc32(body):
+    at = line.find(b'",', len(_START), _HEAD) + 2
+    end = len(line) - (line[-1:] == b"\n")
+    if line[at : at + len(_SHORT_FORM)] == _SHORT_FORM and line[end - 1 : end] == b"}":
+        body = line[at + len(_SHORT_FORM) - 1 : end - 1]
+    else:
+        body = b"{" + line[at:end]
+    if line[: len(_START)] != _START or line[len(_START) : at - 2].zfill(8) != b"%08x" % crc32(body):
         return None
     try:
         event = orjson.loads(body)
     except ValueError:
         return None
+    if type(event) is list and len(event) == 4:
+        event = _log(*event)
     if type(event) is not dict or type(event.get("n")) is not int or type(event.get("kind")) is not str:
         return None
     if body.count(b"{") + body.count(b"[") > _DEPTH_LIMIT and _is_deep(event):
@@ -104,7 +113,13 @@ def decode(line: bytes) -> Event | None:
 
 def restored(body: bytes) -> Event:
     """The event that a line's body of our own tells."""
-    return _unmarked(body, orjson.loads(body))
+    event = orjson.loads(body)
+    return _unmarked(body, _log(*event) if type(event) is list else event)
+
+
+def _log(number: int, now: float, step: Any, metrics: Any) -> Event:
+    """The ``log`` event that the short form of its line tells."""
+    return {"n": number, "kind": "log", "t": now, "step": step, "metrics": metrics}
 
 
 def _unmarked(body: bytes, event: Event) -> Event:

@@ -12,7 +12,7 @@ from time import time as _time
 from typing import TYPE_CHECKING, Any, Self
 
 from runcard._current import here, is_disabled
-from runcard._metrics import meet, number_of, step_of
+from runcard._metrics import BIG, LEAST, log_in_turn
 from runcard.errors import RunStateError, warn
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from runcard._options import Options
     from runcard.journal import Writer
 
-_BIG = 2**63  # JSON's integers, as everybody reads them
+_FAST = 2**30 - 1  # what Python compares at once
 _NEW, _OPEN, _CLOSED, _OFF = "new", "open", "closed", "off"
 
 
@@ -65,7 +65,8 @@ class Run:
         self._arguments: Mapping[str, Any] = {}  # what the function was called with, for `inputs`
         self._state = _NEW
         self._closing = threading.Lock()
-        self._names: dict[str, list[Any]] = {}  # metric → [name as recorded, points so far]
+        self._counts: dict[str, int] = {}  # metric → points so far, while the run is open
+        self._names: dict[Any, str] = {}  # metric as given → as recorded
         self._losses: dict[str, int] = {}
         self._late = 0
         self.outer: Run | None = None  # what was current before
@@ -134,40 +135,28 @@ class Run:
         self.log_points(named, step)
 
     def log_points(self, named: Mapping[str, Any], step: Any) -> None:
-        """The body of `log`: the hot path, one frame below the user's call."""
-        if self._state is not _OPEN:
-            self._too_late()
-            return
+        """The body of `log`, and the hot path: known names with plain numbers go into the journal as they came."""
         now = _time()
-        journal = self._journal
-        names = self._names
-        values: dict[str, Any] = {}
-        at = step
-        if step is not None and (type(step) is not int or not -_BIG <= step < _BIG):
-            at = step = step_of(self, step)
-        with journal.lock:
-            for name, value in named.items():
-                entry = names.get(name) or meet(self, name)
-                if entry is None:
-                    continue
-                # The common case by hand: a finite float or a small integer goes into the line as it is.
-                if not (type(value) is float and value - value == 0.0) and (
-                    type(value) is not int or not -_BIG <= value < _BIG
-                ):
-                    value = number_of(self, name, value)  # noqa: PLW2901 - the number that stands for it
-                    if value is None:
-                        continue
-                count = entry[1]
-                entry[1] = count + 1
-                if step is None and at != count:
-                    if values:  # names that count apart go into lines of their own
-                        if not journal.append_points(now, at, values):
-                            self._refused()
-                        values = {}
-                    at = count
-                values[entry[0]] = value
-            if values and not journal.append_points(now, at, values):
-                self._refused()
+        name = None
+        if type(step) is int and 0 <= step <= _FAST:
+            counts = self._counts
+            try:
+                for name, value in named.items():
+                    if type(name) is not str or (
+                        (type(value) is not float or value - value != 0.0)
+                        and (type(value) is not int or not LEAST <= value < BIG)
+                    ):
+                        break
+                    counts[name] += 1
+                else:
+                    if named and not self._journal.append_points(now, step, named):
+                        self._refused()
+                    return
+            except KeyError:
+                pass  # a name that was not met before
+            except RuntimeError:
+                name = None  # another thread changes the mapping
+        log_in_turn(self, named, step, now, name)
 
     def log_artifact(
         self, path: str | os.PathLike[str], name: str | None = None, *, copy: bool = True, transient: bool = False
@@ -291,6 +280,7 @@ class Run:
 
     def _leave(self) -> None:
         self._state = _CLOSED
+        self._counts = {}  # which sends `log_points` the long way
         if here.get() is self:
             here.set(self.outer)
 

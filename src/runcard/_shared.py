@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,3 +22,12 @@ def make_folder(folder: Path) -> None:
     except FileExistsError:
         return  # whoever made it gave it its mode
     share(folder.parent, folder, 0o700)
+
+
+def open_to_group(fd: int, mode: int) -> None:
+    """Give a shared store's file its permissions, past the umask; a file that is another's has them already."""
+    if hasattr(os, "fchmod"):
+        try:
+            os.fchmod(fd, mode)
+        except OSError:
+            pass  # made by another of the group

@@ -19,6 +19,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from runcard._parcels import Parcel, notes
+from runcard._threads import await_end
 from runcard.errors import contained, describe, warn
 from runcard.journal import decode
 from runcard.sinks.registry import name_of, resolve
@@ -240,7 +241,7 @@ class Courier:
         thread = self._thread
         if thread is not None and thread is not threading.current_thread() and not self.aside:
             self._errands.put(None)
-            thread.join(STOP_S)
+            await_end(thread, STOP_S)
 
     def say(self) -> None:
         """Warn, in the thread that calls, of what went wrong since the last time."""

@@ -1,44 +1,47 @@
 """The journal: how a run's events lie on disk.
 
-One append-only file a writer, one line an event, one `os.write` a line::
+One append-only file a writer, one line an event, one `os.write` a line; the points of one step in a short form::
 
-    {"crc":"9d3c1a7e","n":4,"kind":"log","t":1764000000.25,"step":3,"metrics":{"loss":0.5}}
+    {"crc":"31a75208","n":4,"kind":"tag","t":1764000000.25,"add":["baseline"]}
+    {"crc":"b0ce37b8","log":[5,1764000000.5,3,{"loss":0.5}]}
 
-`crc` is the CRC-32 of the rest of the line, from its second key on, with an opening brace. A line that is torn,
-damaged or doubled costs itself alone, also where its newline is lost and the next one follows on the same line;
-numbers that are missing tell how many events were lost. An appender that finds no final newline writes one first.
+`crc` is the CRC-32 of the list, or else of the rest of the line from its second key on, with an opening brace. A line
+that is torn, damaged or doubled costs itself alone, also where its newline is lost and the next one follows on the same
+line; numbers that are missing tell how many events were lost. An appender that finds no final newline writes one first.
 `os.write` hands the line to the kernel before the call returns, so that it survives the process; `Journal.sync` makes
 it survive the machine.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
+import sys
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from zlib import crc32
 
 import orjson
 
 from runcard._reading import Reading, decode, is_alone, last_events, restored, writers
+from runcard._retire import retire
+from runcard._shared import open_to_group
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from runcard.events import Event
 
 __all__ = [
     "Journal",
     "Known",
-    "MemoryJournal",
     "Reading",
     "Writer",
     "decode",
     "encode",
     "is_alone",
     "last_events",
-    "open_to_group",
     "sync_folder",
     "writers",
 ]
@@ -50,8 +53,11 @@ _os_write = os.write
 
 def encode(event: Mapping[str, Any]) -> bytes:
     """One event as its line, with checksum and newline."""
-    body = orjson.dumps(event)
-    return b'{"crc":"%08x",%b\n' % (crc32(body), body[1:])
+    return _line(_dumps(event))
+
+
+def _line(body: bytes) -> bytes:
+    return b'{"crc":"%x",%b\n' % (crc32(body), body[1:])
 
 
 class Known(NamedTuple):
@@ -83,7 +89,7 @@ class Writer(Protocol):
         ...
 
     def append_points(self, now: float, step: Any, metrics: Mapping[str, Any]) -> bool:
-        """Append a ``log`` event; the caller holds `lock`."""
+        """Append a ``log`` event: points of one step, or with None points without one."""
         ...
 
     def sync(self) -> bool:
@@ -99,13 +105,20 @@ class Writer(Protocol):
     def after_fork(self) -> None:
         """In a forked child: let go of what is the parent's."""
 
+    def before_next(self, call: Callable[[], object]) -> None:
+        """Call this once, before the next event."""
+
 
 class Journal:
     """An open journal of one writer. Safe to use from threads, from signal handlers and after a fork.
 
+    Once a run is long, points go in without the lock: each line has its number, and the system keeps lines apart.
+
     Attributes:
         unwritten: How many events the disk did not take.
         path: The file.
+        lock: Held for what must stay in order. Re-entrant: a signal handler or ``__del__`` may log while a line is on
+            its way.
     """
 
     def __init__(self, path: Path, *, shared: bool = False, exclusive: bool = False, mode: int = 0o600) -> None:
@@ -125,15 +138,18 @@ class Journal:
             flags |= os.O_EXCL
         self.path = path
         self.unwritten = 0
-        self.lock = threading.RLock()  # re-entrant: a signal handler or __del__ may log while a line is on its way
-        self._next = 0
+        self.lock = threading.RLock()
         self._torn = False
+        self._direct = False  # nothing is in the way of writing points without the lock
         self._held: list[bytes] | None = [] if exclusive else None
+        self._before_next: Callable[[], object] | None = None
         self._fd = os.open(path, flags, mode)
         if mode & 0o070:
             open_to_group(self._fd, mode)
+        start = 0
         if shared and os.fstat(self._fd).st_size:
-            self._next, self._torn = _where_it_ends(path)
+            start, self._torn = _where_it_ends(path)
+        self._number = _numbers(start)
 
     @property
     def closed(self) -> bool:
@@ -143,15 +159,24 @@ class Journal:
     def append(self, event: Event) -> bool:
         """Number the event, write its line, and return whether the kernel has all of it. Never raises `OSError`."""
         with self.lock:
-            number = self._next
-            self._next = number + 1
-            return self._write(_dumps({"n": number, **event}))
+            body = _dumps({"n": self._number(), **event})
+            return self._write(_line(body), body)
 
     def append_points(self, now: float, step: Any, metrics: Mapping[str, Any]) -> bool:
-        """Append a ``log`` event; the caller holds `lock`. The same as `append`, without its detours."""
-        number = self._next
-        self._next = number + 1
-        return self._write(_dumps({"n": number, "kind": "log", "t": now, "step": step, "metrics": metrics}))
+        """Append a ``log`` event: `append` in its short form, and the hot path of a training."""
+        number = self._number
+        body = _dumps((number(), now, step, metrics))
+        line = b'{"crc":"%x","log":%b}\n' % (crc32(body), body)
+        if self._direct:
+            try:
+                written = _os_write(self._fd, line)
+            except OSError:
+                written = 0
+            if written == len(line):
+                return True
+            self._torn = self._torn or written > 0  # another thread's line may follow the piece, so not its rest
+        with self.lock:
+            return self._write(line, body)
 
     def held(self, known: Known | None = None) -> list[Event] | None:
         """All events of the file, when it is this writer's alone, all went in, and they are few; else None.
@@ -160,7 +185,7 @@ class Journal:
             known: The last field of the first event, if it is that: then it is not parsed again.
         """
         held = self._held
-        if not held or len(held) != self._next or self.unwritten:
+        if not held or self.unwritten:
             return None
         if known is None or not held[0].endswith(known.text):
             return [restored(body) for body in held]
@@ -168,31 +193,43 @@ class Journal:
         first[known.name] = known.value
         return [first, *map(restored, held[1:])]
 
-    def _write(self, body: bytes) -> bool:
-        line = b'{"crc":"%08x",%b\n' % (crc32(body), body[1:])
-        if self._next < _HELD and self._held is not None:
+    def _write(self, line: bytes, body: bytes) -> bool:
+        """Write a line; the lock is held."""
+        call = self._before_next
+        if call is not None:
+            self._before_next = None
+            call()
+        if self._held is not None:
             self._held.append(body)
+            if len(self._held) > _HELD:
+                self._held = None
         if self._torn:
             line = b"\n" + line
         try:
             written = _os_write(self._fd, line)
         except OSError:  # disk full, quota, file too large, closed: the number's gap tells the reader
-            self.unwritten += 1
+            written = 0
+        if written != len(line) and not self._finish_line(line, written):
             return False
-        if written == len(line):
-            self._torn = False
-            return True
-        return self._finish_line(line, written)
+        self._torn = False
+        self._direct = self._held is None
+        if self._before_next is not None:  # a fork, in another thread, since the look above
+            self._direct = False
+        return True
 
     def _finish_line(self, line: bytes, written: int) -> bool:
         """A short write: try the rest once; if it does not go in, the next line begins on a fresh one."""
-        try:
-            written += os.write(self._fd, line[written:])
-        except OSError:
-            pass  # counted below
-        self._torn = written != len(line)
-        self.unwritten += self._torn
-        return not self._torn
+        self._direct = False
+        if written:
+            try:
+                written += os.write(self._fd, line[written:])
+            except OSError:
+                pass  # counted below
+        if written == len(line):
+            return True
+        self._torn = self._torn or written > 0
+        self.unwritten += 1
+        return False
 
     def sync(self) -> bool:
         """Make the file survive a power cut, with its name; False when the system could not promise it.
@@ -216,64 +253,17 @@ class Journal:
         with self.lock:
             fd, self._fd = self._fd, -1
             if fd >= 0:
-                os.close(fd)
+                retire(fd, Journal.append_points.__code__, self)
 
     def after_fork(self) -> None:
         """In a forked child: forget a lock that another thread may have held, and leave the parent's file alone."""
         self.lock = threading.RLock()
         self.close()
 
-
-class MemoryJournal:
-    """Where events go when no disk takes them: the same interface, gone with the process."""
-
-    def __init__(self) -> None:
-        self.unwritten = 0
-        self.path = Path(os.devnull)
-        self.lock = threading.RLock()
-        self._lines: list[bytes] = []
-        self._closed = False
-
-    @property
-    def closed(self) -> bool:
-        """Whether `close` was called."""
-        return self._closed
-
-    def append(self, event: Event) -> bool:
-        """Keep the event, as its line, so that what is read back is what a file would give."""
-        self._lines.append(encode({"n": len(self._lines), **event}))
-        return True
-
-    def append_points(self, now: float, step: Any, metrics: Mapping[str, Any]) -> bool:
-        """Keep a ``log`` event."""
-        return self.append({"kind": "log", "t": now, "step": step, "metrics": metrics})
-
-    def events(self) -> list[Event]:
-        """The events so far."""
-        return [event for line in self._lines if (event := decode(line)) is not None]
-
-    def sync(self) -> bool:
-        """False: memory survives nothing."""
-        return False
-
-    def touch(self) -> None:
-        """Nobody watches."""
-
-    def close(self) -> None:
-        """Take no more."""
-        self._closed = True
-
-    def after_fork(self) -> None:
-        """A child's copy is its own."""
-
-
-def open_to_group(fd: int, mode: int) -> None:
-    """Give a shared store's file its permissions, past the umask; a file that is another's has them already."""
-    if hasattr(os, "fchmod"):
-        try:
-            os.fchmod(fd, mode)
-        except OSError:
-            pass  # made by another of the group
+    def before_next(self, call: Callable[[], object]) -> None:
+        """Call this once, before the next event; it is kept where the hot path need not look."""
+        self._before_next = call
+        self._direct = False
 
 
 def sync_folder(folder: Path) -> None:
@@ -297,3 +287,18 @@ def _where_it_ends(path: Path) -> tuple[int, bool]:
         file.seek(-1, os.SEEK_END)
         # Damaged lines at the end had numbers too, which sinks may know by now.
         return number + reading.damaged - damaged, file.read(1) != b"\n"
+
+
+def _numbers(start: int) -> Callable[[], int]:
+    """A function that counts on, and gives no number to two threads."""
+    count = itertools.count(start).__next__
+    has_gil = getattr(sys, "_is_gil_enabled", None)
+    if has_gil is None or has_gil():
+        return count
+    lock = threading.Lock()  # without the GIL, `itertools.count` may
+
+    def next_number() -> int:
+        with lock:
+            return count()
+
+    return next_number

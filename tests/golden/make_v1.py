@@ -2,7 +2,8 @@
 
 A launch of two ranks: rank 1 ends well, rank 0 is killed in the middle. A second attempt goes on from there, logs
 NaN, an infinity and a big integer, writes an artifact, discards itself, and ends. Later it is kept, tagged, noted and
-amended; then one byte of one line is changed. What names the machine is replaced, each line encoded again.
+amended; then one byte of one line is changed. What names the machine is replaced, each line encoded again: in the
+owner's journal in the long form, also where the run wrote the short one.
 
     python tests/golden/make_v1.py      # writes tests/golden/v1/
 """
@@ -18,7 +19,8 @@ import tempfile
 from pathlib import Path
 
 from runcard import open_store
-from runcard.journal import encode
+from runcard.events import mark
+from runcard.journal import decode, encode
 
 TARGET = Path(__file__).parent / "v1"
 
@@ -88,7 +90,10 @@ def main() -> None:
         folder = project / "runcards" / run_id
         for journal in sorted(folder.glob("journal*.jsonl")):
             (TARGET / run_id).mkdir(exist_ok=True)
-            lines = [_neutral(line, project) for line in journal.read_bytes().splitlines()]
+            lines = [
+                line if b'"log":[' in line and journal.name != "journal.jsonl" else _neutral(line, project)
+                for line in journal.read_bytes().splitlines(keepends=True)
+            ]
             if journal.name == "journal.jsonl":
                 lines[2] = lines[2].replace(b'"step":1', b'"step":7')  # damage: the checksum no longer fits
             (TARGET / run_id / journal.name).write_bytes(b"".join(lines))
@@ -104,7 +109,7 @@ def _run(project: Path, extra: dict[str, str]) -> None:
 
 def _neutral(line: bytes, project: Path) -> bytes:
     """The event without what names this machine."""
-    event = json.loads(line)
+    event = mark(decode(line))
     environment = event.get("environment", {})
     if "packages" in environment:
         packages = environment["packages"]
@@ -116,9 +121,7 @@ def _neutral(line: bytes, project: Path) -> bytes:
     swaps = ((str(project), "/home/ana/project"), (sys.prefix, "/home/ana/.venv"), (sys.base_prefix, "/usr"))
     for old, new in (*swaps, (f'"{host}"', '"node17"'), (f'"{user}"', '"ana"')):
         text = text.replace(old, new)
-    event = json.loads(text)
-    del event["crc"]
-    return encode(event)
+    return encode(json.loads(text))
 
 
 if __name__ == "__main__":

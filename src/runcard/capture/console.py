@@ -13,9 +13,9 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, Literal
 
+from runcard._shared import open_to_group
 from runcard.capture.probe import probe
 from runcard.errors import contained
-from runcard.journal import open_to_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -16,10 +16,11 @@ import orjson
 
 from runcard import index, settings
 from runcard._selecting import select
+from runcard._shared import open_to_group
 from runcard.capture.packages import requirements
 from runcard.errors import StoreError
 from runcard.importers._events import NO_FILES, Writing
-from runcard.journal import Journal, encode, open_to_group
+from runcard.journal import Journal, encode
 from runcard.locks import locked
 from runcard.record import Status
 from runcard.redact import Redactor

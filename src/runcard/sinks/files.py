@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from runcard import index, journal, leaderboard
 from runcard._folding import points
+from runcard._shared import open_to_group
 from runcard.errors import RunNotFound, StoreError, contained
 from runcard.events import OWNER
 from runcard.identity import is_alive, is_run_id
@@ -50,7 +51,7 @@ def make_store(root: Path, mode: str = "private") -> None:
         return  # another process was quicker
     with open(fd, "wb") as file:
         if _is_shared(root, mode):
-            journal.open_to_group(fd, 0o660)
+            open_to_group(fd, 0o660)
         file.write(_GITIGNORE)
 
 

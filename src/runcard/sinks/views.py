@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from runcard._rows import cell, line_of
+from runcard._shared import open_to_group
 from runcard.card import card_markdown
 from runcard.events import mark
-from runcard.journal import open_to_group
 from runcard.record import point_to_dict
 
 if TYPE_CHECKING:
