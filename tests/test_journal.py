@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import orjson
@@ -334,6 +335,40 @@ def test_what_is_to_be_done_before_the_next_event_is_done_once(tmp_path):
     assert len(read(appended.path)[0]) == 4
 
 
+def test_what_is_to_be_done_next_is_done_also_when_it_is_said_in_the_middle_of_a_line(tmp_path, monkeypatch):
+    """Another thread forks while a line is on its way: the line after it does what is to be done."""
+    appended, calls = Journal(tmp_path / "journal.jsonl"), []
+
+    def write(fd, line):
+        monkeypatch.setattr(journal, "_os_write", os.write)
+        appended.before_next(lambda: calls.append(1))
+        return os.write(fd, line)
+
+    monkeypatch.setattr(journal, "_os_write", write)
+    assert appended.append({"kind": "note"})
+    assert calls == []
+    assert appended.append_points(1.0, 0, {"loss": 0.5})
+    appended.close()
+    assert calls == [1]
+
+
+def test_a_line_of_another_journal_keeps_no_number_taken(tmp_path, monkeypatch):
+    """One run's thread hangs in a write: other runs that end give back theirs."""
+    hung, other = Journal(tmp_path / "hung"), Journal(tmp_path / "other")
+    assert hung.append_points(1.0, 0, {"loss": 0.5})
+    number = other._fd
+
+    def write(fd, line):
+        other.close()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(number)
+        return os.write(fd, line)
+
+    monkeypatch.setattr(journal, "_os_write", write)
+    assert hung.append_points(1.0, 1, {"loss": 0.5})
+    hung.close()
+
+
 def test_a_line_under_way_never_goes_into_a_file_that_is_opened_after_the_journal(tmp_path, monkeypatch):
     """A thread hands over its line just as another closes the journal: it is refused, and no other file has it."""
     appended = Journal(tmp_path / "journal.jsonl")
@@ -389,10 +424,21 @@ def test_a_number_in_use_stays_taken_where_nothing_can_stand_in_for_it(failing, 
     assert (kept, len(_retire._kept)) == (1, 0)
 
 
-@pytest.mark.parametrize("gil", [True, False])
-def test_numbers_are_given_once_with_and_without_the_gil(gil, monkeypatch):
-    """Many threads that count together get each number once."""
-    monkeypatch.setattr(journal.sys, "_is_gil_enabled", lambda: gil, raising=False)
+def test_numbers_are_given_once_also_without_the_gil(monkeypatch):
+    """Where the interpreter's own counter gives a number twice, threads that count together still get each once."""
+
+    class Hasty:
+        def __init__(self, start):
+            self.next = start
+
+        def __next__(self):
+            given = self.next
+            time.sleep(0)
+            self.next = given + 1
+            return given
+
+    monkeypatch.setattr(journal.sys, "_is_gil_enabled", lambda: False, raising=False)
+    monkeypatch.setattr(journal.itertools, "count", Hasty)
     number = journal._numbers(5)
     with ThreadPoolExecutor(8) as pool:
         given = [pool.submit(lambda: [number() for _ in range(500)]) for _ in range(8)]
