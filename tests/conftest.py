@@ -50,7 +50,7 @@ def clean_world(tmp_path, monkeypatch):
     settings.forget()
     errors.set_strict(False)
     memory._kept.clear()
-    delivery._forget_threads()
+    delivery.forget()
     assert left_open == [], "a run was left open"
     assert current is None, "a run was left current"
     assert "RUNCARD_PARENT" not in os.environ, "the parent is still exported"

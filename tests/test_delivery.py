@@ -13,7 +13,7 @@ import orjson
 import pytest
 from records import record
 
-from runcard import RuncardWarning, _parcels, configure, delivery, identity, open_store, run
+from runcard import RuncardWarning, _courier, _parcels, configure, delivery, identity, open_store, run
 from runcard._pending import deliver_pending
 from runcard.sinks import registry
 
@@ -47,7 +47,7 @@ def server(monkeypatch):
     found = Server()
     known = registry._factory
     monkeypatch.setattr(registry, "_factory", lambda url: (lambda _: found) if url.startswith("test:") else known(url))
-    monkeypatch.setattr(delivery, "AGAIN_S", (0.01, 0.05))
+    monkeypatch.setattr(_courier, "AGAIN_S", (0.01, 0.05))
     return found
 
 
@@ -121,7 +121,7 @@ def test_the_next_process_delivers_what_the_last_one_left(server, store):
     configure(deadline=0.05, sinks=["file:", "test:"])
     with pytest.warns(RuncardWarning), run("old") as old:
         old.log(x=1)
-    delivery._forget_threads()  # as a process that has ended
+    delivery.forget()  # as a process that has ended
     server.told.clear()
     server.up = True
     with run("new", sinks=["file:", "test:"]) as new:
@@ -157,7 +157,7 @@ def test_a_spooled_run_goes_once_it_is_delivered_later(server, tmp_path):
     with pytest.warns(RuncardWarning), run("old") as old:
         pass
     assert (tmp_path / "spool" / old.run_id / "journal.jsonl").exists()
-    delivery._forget_threads()
+    delivery.forget()
     server.up = True
     with run("new"):
         pass
@@ -172,7 +172,7 @@ def test_a_run_with_artifacts_stays_in_the_spool(server, tmp_path):
     configure(deadline=0.05, sinks=["test:"])
     with pytest.warns(RuncardWarning), run("old") as old:
         old.artifact_path("w.bin").write_bytes(b"1")
-    delivery._forget_threads()
+    delivery.forget()
     server.up = True
     with run("new"):
         pass
@@ -267,10 +267,10 @@ def test_a_spooled_run_delivered_late_by_its_own_process_is_cleared_by_the_next(
     with pytest.warns(RuncardWarning), run("old") as old:
         pass
     server.up = True
-    until(lambda: not any(courier.has_work for courier in list(delivery._couriers.values())))
+    until(lambda: not any(courier.has_work for courier in list(_courier._couriers.values())))
     assert server.kinds(old.run_id)[-1] == "finish"
     assert pending(tmp_path / "spool") == 1
-    delivery._forget_threads()
+    delivery.forget()
     with run("new"):
         pass
     until(lambda: not (tmp_path / "spool" / old.run_id).exists())
@@ -279,10 +279,10 @@ def test_a_spooled_run_delivered_late_by_its_own_process_is_cleared_by_the_next(
 def test_a_failing_sink_is_tried_later_and_later(server, monkeypatch):
     """After each failure the pause doubles, up to a limit; a success ends it."""
     clock = [1_000.0]
-    monkeypatch.setattr(delivery, "AGAIN_S", (1.0, 3.0))
-    monkeypatch.setattr(delivery, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(_courier, "AGAIN_S", (1.0, 3.0))
+    monkeypatch.setattr(_courier, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     server.up = False
-    courier = delivery.Courier(server)
+    courier = _courier.Courier(server)
     parcel = _parcels.Parcel("test:", None, record(1))
     parcel.ended = True
     courier._parcels["r"] = (parcel, [])

@@ -205,7 +205,7 @@ def test_a_run_begun_in_a_child_is_a_run_of_its_own(tmp_path, store):
 HOLDERS = {
     "the journal's lock": "r._journal.lock",
     "the lock of the end": "r._closing",
-    "a courier's lock": "next(iter(delivery._couriers.values()))._starting",
+    "a courier's lock": "next(iter(_courier._couriers.values()))._starting",
 }
 
 
@@ -218,7 +218,7 @@ def test_a_lock_held_by_another_thread_does_not_stop_the_child(what, tmp_path, s
             f"""
             import os, signal, sys, threading
             os.register_at_fork(after_in_child=lambda: signal.alarm(10))  # before ours, which must not hang either
-            from runcard import delivery, log, run
+            from runcard import _courier, log, run
             seen = []
             sink = seen.append
             with run("outer", sinks=["file:", sink]) as r:

@@ -39,7 +39,7 @@ LAYERS = [
         "_notebook",
     ],
     ["sinks", "capture"],
-    ["delivery", "_parcels"],
+    ["delivery", "_courier", "_open_sinks", "_parcels"],
     ["store", "_elsewhere", "retention", "_sync", "_pending", "_doctor"],
     [
         "reproduce",

@@ -16,7 +16,7 @@ from mlflow_server import events_of, train, until
 
 from runcard import configure, open_store
 from runcard._doctor import examine
-from runcard.delivery import sink_at
+from runcard._open_sinks import sink_at
 from runcard.errors import MissingExtra, SettingError, StoreError
 from runcard.sinks import mlflow, registry
 

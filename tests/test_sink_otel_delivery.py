@@ -14,7 +14,7 @@ from command_line import call
 from otlp_receivers import attributes, events_of, sent, step, value, wait_until
 from records import record
 
-from runcard import RuncardWarning, configure, delivery, open_store, run
+from runcard import RuncardWarning, _courier, configure, open_store, run
 from runcard.errors import SettingError, StoreError
 from runcard.record import History, Point
 from runcard.sinks import otel
@@ -23,7 +23,7 @@ from runcard.testing import check_sink
 
 def test_nothing_is_lost_while_the_receiver_is_down(either, monkeypatch):
     """What a run could not deliver comes with `runcard sync` when the receiver is up again, all of it and in order."""
-    monkeypatch.setattr(delivery, "AGAIN_S", (600.0, 600.0))  # what this process tries once more comes too late
+    monkeypatch.setattr(_courier, "AGAIN_S", (600.0, 600.0))  # what this process tries once more comes too late
     either.down()
     configure(sinks=["file:", either.url], deadline=0.2)
     with pytest.warns(RuncardWarning, match="took not all of the run"), run("train") as r:

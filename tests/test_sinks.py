@@ -216,17 +216,17 @@ def test_the_same_store_named_twice_is_one(store):
 
 def test_sinks_leave_no_threads_behind():
     """However many runs and sinks there were, their threads end when there is nothing to do."""
-    from runcard import delivery
+    from runcard import _courier
 
     before = threading.active_count()
     for number in range(30):
         with run(f"r{number}", sinks=["memory:t", lambda _: None]):
             pass
     until = time.monotonic() + 10
-    while (delivery._couriers or threading.active_count() > before + 1) and time.monotonic() < until:
+    while (_courier._couriers or threading.active_count() > before + 1) and time.monotonic() < until:
         time.sleep(0.02)
     assert threading.active_count() <= before + 1  # the pulse may stay
-    assert delivery._couriers == {}
+    assert _courier._couriers == {}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from runcard import RuncardWarning, configure, delivery, log, open_store, run, tracked
+from runcard import RuncardWarning, _courier, configure, delivery, log, open_store, run, tracked
 from runcard.errors import RuncardError
 
 FAULTS = """
@@ -231,13 +231,13 @@ def patience(monkeypatch):
             clock[0] += seconds
             return False
 
-    made = delivery._Ticket.__init__
+    made = _courier.Ticket.__init__
 
     def init(self, *arguments):
         made(self, *arguments)
         self.done = Done()
 
-    monkeypatch.setattr(delivery._Ticket, "__init__", init)
+    monkeypatch.setattr(_courier.Ticket, "__init__", init)
     monkeypatch.setattr(delivery.time, "monotonic", lambda: clock[0])
     return waits
 

@@ -10,7 +10,7 @@ import time
 import pytest
 from command_line import call, read
 
-from runcard import RuncardWarning, _parcels, _sync, configure, delivery, open_store, run
+from runcard import RuncardWarning, _courier, _parcels, _sync, configure, delivery, open_store, run
 
 
 def train(number, *sinks, **options):
@@ -116,20 +116,20 @@ def test_a_hostile_database_writes_nowhere_else(tmp_path, store):
 @pytest.fixture
 def left_behind(tmp_path, monkeypatch):
     """Three runs that a database, whose folder was missing, did not take; and its URL."""
-    monkeypatch.setattr(delivery, "AGAIN_S", (600.0, 600.0))  # what this process tries once more comes too late
+    monkeypatch.setattr(_courier, "AGAIN_S", (600.0, 600.0))  # what this process tries once more comes too late
     url = f"sqlite:///{tmp_path}/deep/runs.db"
     configure(deadline=0.05, sinks=["file:", url])
     with pytest.warns(RuncardWarning, match="what is missing is kept"):
         for number in range(3):
             with run("old", config={"number": number}, capture=["-git"]) as r:
                 r.log(x=number)
-    (courier,) = delivery._couriers.values()
+    (courier,) = _courier._couriers.values()
     until = time.monotonic() + 30
     while not (courier._due > time.monotonic() and all(parcel.ended for parcel, _ in courier._parcels.values())):
         assert time.monotonic() < until
         time.sleep(0.05)
     time.sleep(0.05)  # a try that this has just begun is over
-    delivery._forget_threads()  # as a process that has ended
+    delivery.forget()  # as a process that has ended
     return url
 
 
@@ -167,7 +167,7 @@ def test_a_run_that_waits_for_two_sinks_is_one_run(tmp_path, store, left_behind)
     other = f"sqlite:///{tmp_path}/deep/other.db"
     with pytest.warns(RuncardWarning), run("two", sinks=["file:", left_behind, other], capture=["-git"]):
         pass
-    delivery._forget_threads()
+    delivery.forget()
     (tmp_path / "deep").mkdir()
     configure(sinks=["file:", left_behind, other])
     assert call("sync").stdout == "4 runs delivered\n"

@@ -7,8 +7,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from runcard import _current, _pulse
+from runcard._open_sinks import is_live, sink_at
 from runcard._settling import own_copy, report_sink
-from runcard.delivery import Delivery, is_live, sink_at
+from runcard.delivery import Delivery
 from runcard.errors import contained
 from runcard.journal import last_events
 from runcard.sinks import registry

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from runcard._open_sinks import is_live, name_of_sink
 from runcard._parcels import notes
 from runcard._pending import places
-from runcard.delivery import is_live, name_of_sink
 from runcard.errors import RuncardError, describe
 from runcard.sinks import registry
 from runcard.sinks.files import FilesSource

@@ -94,7 +94,7 @@ class Parcel:
             sink.start(record)
             self._started = True
         for writer, path in self._journals():
-            for events, offset in _batches(path, writer, self._offsets.get(writer, 0)):
+            for events, offset in batches(path, writer, self._offsets.get(writer, 0)):
                 if events:
                     _hand_over(sink, record.run_id, events)
                 self._offsets[writer] = offset
@@ -201,8 +201,8 @@ def _hand_over(sink: Any, run_id: str, events: list[Event]) -> None:
         sink.append(run_id, event)
 
 
-def _batches(path: Path, writer: str, offset: int) -> Iterator[tuple[list[Event], int]]:
-    """The whole lines from an offset on, some at a time, each with the offset after it."""
+def batches(path: Path, writer: str, offset: int) -> Iterator[tuple[list[Event], int]]:
+    """The events of the whole lines from an offset on, some at a time, each with the offset after them."""
     events: list[Event] = []
     try:
         file = path.open("rb")

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runcard import settings
+from runcard._open_sinks import is_live, name_of_sink, sink_at
 from runcard._parcels import Parcel, notes, read_note
-from runcard.delivery import is_live, name_of_sink, sink_at
 from runcard.errors import RuncardError, StoreError, describe
 from runcard.sinks import registry
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from runcard._open_sinks import is_live
 from runcard._parcels import BATCH
 from runcard._pending import Synced, cannot_be_written, said
-from runcard.delivery import is_live
 from runcard.errors import RunNotFound, StoreError
 from runcard.events import Event, mark
 from runcard.identity import is_run_id
