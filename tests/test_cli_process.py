@@ -36,6 +36,13 @@ def test_a_reader_that_goes_away_is_no_error(store, buffered):
     assert process.wait(60) == 0
 
 
+def test_the_program_alone_shows_its_help_as_it_is_laid_out():
+    """`runcard` without a command is wrong usage, and what helps is the help, line by line."""
+    alone = start(env={**os.environ, "COLUMNS": "80"})
+    assert (alone.returncode, alone.stdout) == (2, "")
+    assert alone.stderr == start("--help", env={**os.environ, "COLUMNS": "80"}).stdout
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
 def test_a_closed_standard_output_is_no_error(store):
     """What is said goes nowhere; the exit code is the answer."""

@@ -183,7 +183,14 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
     ctx.exit()
 
 
-@click.group(cls=App, name="runcard", epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=App,
+    name="runcard",
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
+)
 @click.option("--store", metavar="URL", help="A folder of runs, or a store's URL; default: the setting `directory`.")
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="The version."
@@ -200,3 +207,6 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
 def app(ctx: click.Context, store: str | None) -> None:
     """Every run leaves a card. List, read, compare, rank and judge runs."""
     ctx.obj = {"store": store}
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(2)
