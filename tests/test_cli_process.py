@@ -75,6 +75,24 @@ def test_a_terminal_of_another_encoding_is_no_error(store):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("command", ["ls --json", "export", "export -f jsonl", "leaderboard -f csv", "who 値.txt"])
+def test_what_programs_read_is_utf8_in_any_locale(command, store, tmp_path, monkeypatch):
+    """JSON and CSV are whole where the terminal has not their letters; what a person reads is at least there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "値.txt").write_text("data", encoding="utf-8")
+    with run("名前", config={"名": "値"}) as current:
+        current.log_input("値.txt")
+    result = subprocess.run(
+        [*PROGRAM, *command.split()],
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+    )
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert ("値" in result.stdout.decode("utf-8")) is not command.startswith("who")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 @pytest.mark.parametrize("no_colour", [False, True])
 def test_a_terminal_of_80_columns_gets_colour_and_no_longer_line(store, no_colour):

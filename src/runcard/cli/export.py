@@ -51,4 +51,4 @@ def export_command(ctx: click.Context, /, kind: str, output: str | None, **optio
         export(runs, kind, text)
         screen.say(plain_on_screen(text.getvalue().rstrip("\n"), lines=True))
     else:
-        export(runs, kind, sys.stdout)
+        export(runs, kind, screen.data())

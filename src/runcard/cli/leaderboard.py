@@ -75,8 +75,6 @@ def leaderboard_command(
 
 
 def _write_csv(store: Store, experiment: str | None) -> None:
-    import sys
-
     from runcard._frames import export
 
     if store.root is not None and experiment is None:
@@ -84,9 +82,9 @@ def _write_csv(store: Store, experiment: str | None) -> None:
         if path.is_file():
             with path.open(encoding="utf-8", errors="backslashreplace", newline="") as file:
                 while block := file.read(1 << 20):
-                    sys.stdout.write(block)
+                    screen.data().write(block)
             return
-    export(store.runs(experiment=experiment, sort="started_at"), "csv", sys.stdout)
+    export(store.runs(experiment=experiment, sort="started_at"), "csv", screen.data())
 
 
 def _experiments(store: Store, experiment: str | None) -> dict[str, list[RunRecord]]:

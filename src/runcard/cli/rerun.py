@@ -72,7 +72,7 @@ def rerun_command(ctx: click.Context, /, ref: str, settings: tuple[str, ...], **
             screen.write(list(_plan_lines(planned)))
         return 0 if planned.possible else 2
     if options["as_script"]:
-        click.echo(reproduce.script(record, changes=changes), nl=False)
+        screen.data().write(reproduce.script(record, changes=changes))
         return 0
     if planned.possible and not _is_allowed(planned, yes=options["yes"]):
         return 2
@@ -141,7 +141,7 @@ def restore_command(ctx: click.Context, ref: str, to: str, repo: str | None, as_
         screen.write_json(told)
         return
     changed = f" with {tree.patch_bytes:,} bytes of uncommitted changes" if tree.patch_bytes else ""
-    click.echo(plain_on_screen(f"{tree.path}: {(tree.commit or 'no commit')[:12]} from {tree.source}{changed}"))
+    screen.say(plain_on_screen(f"{tree.path}: {(tree.commit or 'no commit')[:12]} from {tree.source}{changed}"))
     for entry in tree.missing:
         click.echo(plain_on_screen(f"  not in it: {entry['path']} ({entry['why']})"), err=True)
 
@@ -172,7 +172,7 @@ def code_command(ctx: click.Context, ref: str, repo: str | None, as_json: bool) 
         return
     if sys.stdout.isatty():
         found = "\n".join(map(plain_on_screen, found.split("\n")))
-    click.echo(found, nl=False)
+    screen.data().write(found)
 
 
 @click.command(
@@ -203,7 +203,7 @@ def who_command(ctx: click.Context, file: str, as_json: bool) -> int:
         for use in uses:
             mark = "" if use.by == "content" else "  (by its path: no hash is recorded)"
             when = (use.started_at or "")[:19].replace("T", " ")
-            click.echo(plain_on_screen(f"{use.how:<5}  {use.run_id[-8:]}  {when}  {use.name}  {use.path}{mark}"))
+            screen.say(plain_on_screen(f"{use.how:<5}  {use.run_id[-8:]}  {when}  {use.name}  {use.path}{mark}"))
     if not uses and not as_json:
         click.echo(plain_on_screen(f"no run knows {file}"), err=True)
     return 0 if uses else 1

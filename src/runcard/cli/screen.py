@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from runcard._words import elide, width_of
 
@@ -121,12 +122,19 @@ def remark(text: str) -> None:
         sys.stderr.write(f"{text}\n")
 
 
-def write_json(data: Any) -> None:
+def data() -> TextIO:
+    """Standard output, for what programs read: JSON, CSV and code are UTF-8, whatever letters the terminal has."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
+    return sys.stdout
+
+
+def write_json(found: Any) -> None:
     """Write strict JSON, indented for a person."""
     import orjson
 
     options = orjson.OPT_INDENT_2 if is_terminal() else 0
-    sys.stdout.write(orjson.dumps(data, option=options).decode("utf-8") + "\n")
+    data().write(orjson.dumps(found, option=options).decode("utf-8") + "\n")
 
 
 def flow(label: str, pieces: Sequence[Piece], width: int, *, indent: int = 9) -> list[Line]:
