@@ -142,11 +142,11 @@ class RunRecord:
     parent_id: str | None = None
     launched_by: str | None = None
     rerun_of: str | None = None
-    config: dict[str, Any] = field(default_factory=Fields)
+    config: Fields = field(default_factory=Fields)
     config_hash: str | None = None
     config_types: dict[str, str] = field(default_factory=dict)
-    metrics: dict[str, int | float] = field(default_factory=Fields)
-    metric_summary: dict[str, Fields] = field(default_factory=Fields)
+    metrics: Fields = field(default_factory=Fields)
+    metric_summary: Fields = field(default_factory=Fields)
     metric_history: Sequence[Point] = field(default_factory=History)
     result: Any = None
     artifacts: list[Fields] = field(default_factory=list)

@@ -194,6 +194,10 @@ def read() -> AsyncIterator[int]:
     record = store.get("latest")
     assert_type(record, RunRecord)
     assert_type(record.status, Status)
+    assert_type(record.config.lr, Any)  # entries are attributes too, as the README has them
+    assert_type(record.metrics.loss, Any)
+    assert_type(record.metric_summary.loss.min_step, Any)
+    assert_type(record.metrics["train/loss"], Any)
     assert_type(store.runs(where="config.lr < 1", limit=3)[0], RunRecord)
     assert_type(store.history(record.run_id)[0], Point)
     assert_type(runcard.rank(store.runs(), "loss", "minimize"), list[RunRecord])
