@@ -432,6 +432,12 @@ def test_the_short_id_and_the_repr_say_which_run_it_is():
     assert "loss=-~2^16610" in repr(beyond)
 
 
+def test_a_repr_is_one_line_that_no_terminal_obeys():
+    """Escape sequences, line breaks and bidirectional marks of names are escapes; other letters stay as they are."""
+    record = folded(start(name="実験\x1b[31m\u202e\n"), log(0, **{"a\x1b]0;b\x07": 1}), end())
+    assert repr(record) == r"<RunRecord 7k3f9q2m 実験\x1b[31m\u202e\n finished a\x1b]0;b\x07=1>"
+
+
 class Sullen:
     """Says nothing of itself."""
 

@@ -997,6 +997,11 @@ def test_what_a_run_looks_like(store):
     assert "loss" in record._repr_html_()
 
 
+def test_the_repr_of_a_run_is_one_line_that_no_terminal_obeys():
+    """A name's escape sequences and line breaks are shown as escapes."""
+    assert repr(run("red\x1b[31m\n")) == r"<Run red\x1b[31m\n new>"
+
+
 def test_the_files_of_a_run(store):
     """The folder has what the format says, and no file that would be empty."""
     with run("files", config={"lr": 0.1}) as r:

@@ -224,9 +224,10 @@ class Run:
         self._losses[kind] = self._losses.get(kind, 0) + count
 
     def __repr__(self) -> str:
-        return (
-            f"<Run {self.run_id[-8:]} {self.name} {self.status}>" if self.run_id else f"<Run {self.name} {self.status}>"
-        )
+        from runcard.record import printable
+
+        short_id = f"{self.run_id[-8:]} " if self.run_id else ""
+        return f"<Run {short_id}{printable(self.name)} {self.status}>"
 
     def _repr_html_(self) -> str:
         from runcard._notebook import run_html

@@ -222,9 +222,10 @@ class RunRecord:
         return cls(**{**known, **changes})
 
     def __repr__(self) -> str:
-        numbers = ", ".join(f"{name}={_brief(value)}" for name, value in list(self.metrics.items())[:3])
+        numbers = ", ".join(f"{printable(name)}={_brief(value)}" for name, value in list(self.metrics.items())[:3])
         kept = f" {self.decision}" if self.decision else ""
-        return f"<RunRecord {self.short_id} {self.name} {self.status.value}{kept}{' ' + numbers if numbers else ''}>"
+        name = printable(self.name)
+        return f"<RunRecord {self.short_id} {name} {self.status.value}{kept}{' ' + numbers if numbers else ''}>"
 
     def _repr_html_(self) -> str:
         """The card, as a notebook shows it."""
@@ -259,6 +260,11 @@ def as_fields(value: Any) -> Any:
     if type(value) is list:
         return [Fields(item) if type(item) is dict else item for item in value]
     return value
+
+
+def printable(text: str) -> str:
+    """A name as a `repr` holds it: in one line, and with escapes for what a terminal would obey."""
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def _brief(value: int | float) -> str:
