@@ -188,6 +188,15 @@ def test_ls_tells_a_run_that_goes_on(store):
         assert call("show").stdout.splitlines()[0].endswith("s so far")
 
 
+def test_ls_says_how_runs_stand_on_the_narrowest_terminal(crashed):
+    """In 40 columns the status is there, of a long name too, and of one with a long status."""
+    with pytest.raises(LookupError), run("a name that is rather long"):
+        raise LookupError
+    heading, newest, *_ = call("ls", columns=40).stdout.splitlines()
+    assert heading.split() == ["run", "name", "status"]
+    assert "failed, LookupE" in newest
+
+
 @pytest.mark.parametrize("columns", [40, 60, 80, 100])
 def test_no_line_is_wider_than_the_terminal(trainings, crashed, columns):
     """Lists, cards, ranks and differences keep to the width, long names and wide letters elided."""

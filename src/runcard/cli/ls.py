@@ -66,7 +66,7 @@ def run_table(runs: Sequence[RunRecord], metrics: Sequence[str], width: int | No
     """A row a run."""
     now = time.time()
     judged = any(record.decision or record.is_best for record in runs)
-    headings = [Column("run"), Column("name", least=14), Column("status", least=16), Column("started", right=True)]
+    headings = [Column("run"), Column("name", least=12), Column("status", least=16), Column("started", right=True)]
     headings.append(Column("took", right=True))
     if judged:
         headings.append(Column("verdict", least=7))

@@ -80,7 +80,7 @@ def painted(line: Iterable[Piece | str], *, colour: bool | None = None) -> str:
 def table(headings: Sequence[Column], rows: Sequence[Sequence[Piece | str]], width: int | None) -> list[Line]:
     """Rows in aligned columns, no wider than ``width``: cells are elided, the widest that may be first.
 
-    What still does not fit is left out from the right, and the last heading then ends in ``…``.
+    What still does not fit is left out from the right.
     """
     cells = [[_piece(cell) for cell in row] for row in rows]
     wide = [
