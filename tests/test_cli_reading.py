@@ -455,6 +455,16 @@ def test_rank_without_the_metric_ends_with_1(trainings):
     assert read("rank", "accuracy", "-d", "maximize", "--experiment", "none") == []
 
 
+@pytest.mark.parametrize("command", ["rank", "explain", "best --metric"])
+def test_a_metric_that_no_run_has_needs_no_direction(trainings, command):
+    """A misspelt name is told at once, before it is asked whether less or more of it is better."""
+    command = [*command.split(), "acuracy"]
+    result = call(*command)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "has 'acuracy'; there are: " in result.stderr
+    assert call(*command, "--experiment", "none").exit_code == 1
+
+
 def test_settings_go_by_the_ends_of_their_paths():
     """What tells the most comes into the heading, a name with dots in it whole; two that end alike keep their paths."""
     assert short_titles(["optimizer.lr", 'model["v1.5"]', "layers[0]", "a.seed", "b.seed"]) == [

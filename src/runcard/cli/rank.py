@@ -74,7 +74,7 @@ def rank_command(
         raise click.UsageError("`rank` sorts by its metric; leave --sort out", ctx)
     runs = chosen(store, {**options, "limit": None})
     metric = metric.removeprefix("metrics.") if not any(metric in run.metrics for run in runs) else metric
-    direction = direction or _direction(runs, metric)
+    direction = direction or _direction(store, runs, metric)
     if group_by_seed:
         groups = query.rank_groups(query.aggregate(runs, metrics=metric, direction=direction, at=at), metric, direction)
         groups = groups[:limit]
@@ -92,7 +92,7 @@ def rank_command(
         elif found:
             _write_ranked(cut(ranked, limit), metric, direction, at)
     if not found:
-        _remark_missing(store, runs, metric)
+        screen.remark(_missing(store, runs, metric))
         ctx.exit(1)
 
 
@@ -117,8 +117,9 @@ def explain_command(
     ctx: click.Context, /, metric: str, direction: str | None, at: At, top: int | None, as_json: bool, **options: Any
 ) -> None:
     """Say which settings tell the runs with the best METRIC from those with the worst, each with its evidence."""
-    runs = chosen(opened(ctx), options)
-    found = query.explain(runs, metric, direction or _direction(runs, metric), top=top, at=at)
+    store = opened(ctx)
+    runs = chosen(store, options)
+    found = query.explain(runs, metric, direction or _direction(store, runs, metric), top=top, at=at)
     if as_json:
         screen.write_json(found.to_dict())
     else:
@@ -149,7 +150,7 @@ def best_command(
     """Show today's best run of an experiment: of the newest run's, when none is named."""
     store = opened(ctx)
     if metric is not None and direction is None:
-        direction = _direction(store.runs(experiment=experiment), metric)
+        direction = _direction(store, store.runs(experiment=experiment), metric)
     record = store.best(experiment, metric, direction)
     if record is None:
         where = whereabouts(store) if experiment is None else f"the experiment {experiment!r} of {whereabouts(store)}"
@@ -201,8 +202,10 @@ def _alike(settings: Sequence[query.Setting]) -> list[tuple[query.Setting, list[
     return list(found.values())
 
 
-def _direction(runs: Sequence[RunRecord], metric: str) -> str:
-    """What the runs themselves say of their objective."""
+def _direction(store: Store, runs: Sequence[RunRecord], metric: str) -> str:
+    """What the runs themselves say of their objective; asked for only when a run has the metric."""
+    if not any(metric in record.metrics for record in runs):
+        raise RunNotFound(_missing(store, runs, metric))
     said = {record.direction for record in runs if record.objective == metric and record.direction}
     if len(said) == 1:
         return str(said.pop())
@@ -297,11 +300,10 @@ def _differs(common: Sequence[dict[str, str]], path: str) -> bool:
     return len({each.get(path) for each in common}) > 1
 
 
-def _remark_missing(store: Store, runs: Sequence[RunRecord], metric: str) -> None:
+def _missing(store: Store, runs: Sequence[RunRecord], metric: str) -> str:
     if not runs:
-        screen.remark(f"no run answers to that in {whereabouts(store)}")
-        return
+        return f"no run answers to that in {whereabouts(store)}"
     names = dict.fromkeys(name for record in runs for name in record.metrics)
     listed = ", ".join(list(names)[:8]) + (", …" if len(names) > 8 else "")
     none = f"none of {plural(len(runs), 'run')} has {metric!r}"
-    screen.remark(plain_on_screen(f"{none}; there are: {listed or 'no metrics'}"))
+    return plain_on_screen(f"{none}; there are: {listed or 'no metrics'}")
