@@ -284,6 +284,7 @@ def test_verify_finds_what_was_changed(tmp_path):
     states = {check.kind: check.state for check in found.checks}
     assert not found.intact
     assert states == {"journal": "damaged", "patch": "changed", "artifact": "changed", "input": "same"}
+    assert found.checks[0].detail == "1 line damaged"
     assert not found.plan.possible
 
 

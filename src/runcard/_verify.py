@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from runcard._plan import plan
 from runcard._recorded_code import CannotRebuildError, code_of, read_patch
+from runcard._words import plural
 
 if TYPE_CHECKING:
     import os
@@ -84,7 +85,7 @@ def _journal(record: RunRecord) -> Iterator[Check]:
         yield Check("journal", "", "unknown", "the run lies in no folder")
         return
     lost = {kind: count for kind in ("damaged", "missing", "unwritten") if (count := record.losses.get(kind))}
-    told = ", ".join(f"{count} lines {kind}" for kind, count in lost.items())
+    told = ", ".join(f"{plural(count, 'line')} {kind}" for kind, count in lost.items())
     yield Check("journal", "journal.jsonl", "damaged" if lost else "same", told)
 
 
