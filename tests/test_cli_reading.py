@@ -14,7 +14,7 @@ import pytest
 from command_line import call, read
 from records import record
 
-from runcard import _words, current_run, run
+from runcard import RuncardWarning, _words, current_run, run
 from runcard.cli import options, screen
 from runcard.cli.diff import _lines as diff_lines
 from runcard.cli.rank import short_titles
@@ -258,6 +258,22 @@ def test_show_tells_what_is_damaged(crashed):
     assert "CRASHED, step 2" in text
     assert "no last word" in text
     assert "1 damaged line" in text
+
+
+def test_show_tells_all_that_was_lost(store):
+    """What was lost goes on in further lines: none of it falls off the edge."""
+    with pytest.warns(RuncardWarning), run("lossy") as current:
+        current.log(loss="text")
+        current.log(loss=1.0, step="text")
+        current.log_artifact("nowhere")
+        current.log_config({"a": 1})
+        current.log_config({"a": 2})
+    lines = call("show", "lossy", columns=60).stdout.splitlines()
+    (place,) = (place for place, line in enumerate(lines) if line.startswith("lost"))
+    told = " ".join(line.strip() for line in lines[place:])
+    assert told.startswith(
+        "lost     1 metric that was no number, 1 config frozen, 1 step that was no number, 1 artifact refused "
+    )
 
 
 def test_show_json_has_the_history(trainings):

@@ -206,7 +206,8 @@ def _relations(record: RunRecord, width: int) -> Iterator[Line]:
 
 
 def _lost(record: RunRecord, width: int) -> Iterator[Line]:
-    pieces = [Piece(facts.lost(record), "yellow" if record.losses else "")]
+    style = "yellow" if record.losses else ""
+    pieces = [Piece(part, style) for part in wrapped(facts.lost(record), width - _INDENT, 6)]
     if facts.attempts(record):
         pieces.append(Piece(f"attempts {facts.attempts(record)}"))
     yield from flow("lost", pieces, width, indent=_INDENT)
