@@ -581,6 +581,14 @@ def test_leaderboard_is_rebuilt(trainings):
     assert len(path.read_text().splitlines()) == len(before) + 1
 
 
+def test_an_option_that_would_do_nothing_is_refused(trainings):
+    """`--rank` chooses points of a history, and a file that is printed whole has no first rows."""
+    for command in (["show", "--rank", "3"], ["leaderboard", "--format", "csv", "-n", "1"]):
+        result = call(*command)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "--help`" in result.stderr or "runcard export" in result.stderr
+
+
 def test_export_writes_to_standard_output_and_to_files(trainings, tmp_path):
     """CSV and JSON lines to standard output, any format to a file."""
     rows = list(csv.DictReader(io.StringIO(call("export", "--experiment", "fit").stdout)))

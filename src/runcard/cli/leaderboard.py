@@ -58,6 +58,8 @@ def leaderboard_command(
         return
     store = opened(ctx)
     if kind == "csv" and not as_json:
+        if limit is not None:
+            raise click.UsageError("csv is the whole file; leave -n out, or use `runcard export -n`", ctx)
         _write_csv(store, experiment)
         return
     boards = [(name, _ranked(runs)) for name, runs in _experiments(store, experiment).items()]

@@ -42,6 +42,8 @@ def show_command(
     ctx: click.Context, ref: str, what: str | None, history: str | None, rank: int | None, as_json: bool
 ) -> None:
     """Show one run: what it was, how it ended, and why. REF is the newest run when left out."""
+    if rank is not None and history is None:
+        raise click.UsageError("--rank is for --history NAME", ctx)
     store = opened(ctx)
     record = store.get(ref)
     if history is not None:
