@@ -919,7 +919,7 @@ def test_without_a_run_the_functions_warn_once(tmp_path):
     with pytest.warns(RuncardWarning, match="no run is open"):
         log(x=1.0)
     log(x=2.0)
-    with pytest.warns(RuncardWarning):
+    with pytest.warns(RuncardWarning, match="gave a temporary path"):
         path = runcard.artifact_path("model.pt")
     path.write_bytes(b"w")
     for act in (runcard.keep, runcard.discard, lambda: runcard.tag("a"), lambda: runcard.note("a")):

@@ -112,8 +112,9 @@ def _nobody(function: str) -> None:
         return
     for run in list(open_runs.values()):
         run.lose("unattributed")
+    what = "gave a temporary path" if function == "artifact_path" else "did nothing"
     where = "several runs are open and none is this thread's" if open_runs else "no run is open here"
     warn(
-        f"{function}() did nothing: {where}; call it inside @tracked or `with run():`, or on the run itself",
+        f"{function}() {what}: {where}; call it inside @tracked or `with run():`, or on the run itself",
         once=f"{function} without a run",
     )
