@@ -305,6 +305,23 @@ def test_a_package_below_src_is_imported_from_the_rebuilt_code(tmp_path):
         assert reproduce.rerun(project.latest()).outcome == "identical"
 
 
+@pytest.mark.parametrize(("started", "file"), [("pack.train", "train"), ("pack", "__main__")])
+def test_what_a_module_s_name_started_keeps_its_package(tmp_path, started, file):
+    """A function of `python -m package.module` is called in its package: relative imports work, nothing is shadowed."""
+    project = Project(tmp_path)
+    project.write("pack/__init__.py", b"")
+    project.write("pack/random.py", b"raise SystemExit('not the standard one')\n")
+    project.write("pack/value.py", b"VALUE = 1.5\n")
+    program = b"import random\nfrom runcard import tracked\nfrom .value import VALUE\n"
+    program += b"@tracked\ndef f(x=1):\n    return x * VALUE\nif __name__ == '__main__':\n    f(2)\n"
+    project.write(f"pack/{file}.py", program)
+    project.commit()
+    project.python("-m", started)
+    planned = reproduce.plan(project.latest())
+    assert (planned.how, planned.call) == ("function", f"pack.{file}.f(x=2)")
+    assert project.rerun()["outcome"] == "identical"
+
+
 def test_from_a_bare_clone_alone(tmp_path):
     """The run's folder, carried to where only a bare clone of the repository is, is enough."""
     project = trained(tmp_path)

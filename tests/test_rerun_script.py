@@ -72,6 +72,21 @@ def test_a_command_line_is_run_as_it_was(tmp_path):
     assert open_store(clone / "again-store").get("latest").metrics == {"n": 14}
 
 
+def test_a_module_that_was_started_by_name_keeps_its_package(tmp_path):
+    """A function of `python -m package.module` is called with its relative imports working."""
+    program = b"from runcard import tracked\nfrom .value import VALUE\n@tracked\ndef f(x=1):\n    return x * VALUE\n"
+    project = Project(tmp_path / "a")
+    project.write("pack/__init__.py", b"")
+    project.write("pack/value.py", b"VALUE = 1.5\n")
+    project.write("pack/train.py", program + b"if __name__ == '__main__':\n    f(2)\n")
+    project.commit()
+    project.python("-m", "pack.train")
+    clone = tmp_path / "clone"
+    project.git("clone", "-q", str(project.root), str(clone))
+    run_script(reproduce.script(project.latest()), clone)
+    assert open_store(clone / "again-store").get("latest").metrics == project.latest().metrics == {"result": 3.0}
+
+
 TYPES = b"""\
 import datetime, enum
 from dataclasses import dataclass

@@ -156,9 +156,8 @@ def _command(record: RunRecord) -> tuple[str | None, str]:
 
 def _call(record: RunRecord, config: Mapping[str, Any]) -> str:
     assert record.function is not None
-    module, qualname = record.function.get("module"), record.function.get("qualname")
-    if module in MAIN:
-        module = Path(str(file_of(record) or "__main__")).stem
+    qualname = record.function.get("qualname")
+    module = module_of(record) or Path(str(file_of(record) or "__main__")).stem
     whole = record.function.get("config_parameter")
     known = None if whole else parameters(record)
     names = [parameter.name for parameter in known] if known is not None else list(config)
@@ -195,6 +194,20 @@ def bound_to(record: RunRecord) -> str | None:
     if "staticmethod" in marks or not names:
         return None
     return "cls" if "classmethod" in marks or names[0] in ("cls", "mcs") else "self"
+
+
+def module_of(record: RunRecord) -> str | None:
+    """The name under which the function's module can be imported; None for a script's."""
+    assert record.function is not None
+    name = record.function.get("module")
+    if name not in MAIN:
+        return str(name) if name else None
+    command = record.environment.get("command")
+    if not isinstance(command, dict) or command.get("kind") != "module":
+        return None
+    stem = Path(str(record.function.get("file"))).with_suffix("").parts
+    names = (str(command.get("entry")), f"{command.get('entry')}.__main__")  # `python -m package` runs the second
+    return next((each for each in names if each.split(".") == list(stem[-len(each.split(".")) :])), None)
 
 
 def file_of(record: RunRecord) -> str | None:

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runcard._call import module_of
 from runcard._conditions import decides, interpreter, variables
 from runcard._plan import plan
 from runcard._rebuild import build_tree
@@ -107,6 +108,7 @@ def prepare(
         "path": path,
         "cwd": str(cwd),
         "function": function,
+        "module": module_of(record) if function is not None else None,
         "config": mark(planned.config),
         "config_types": record.config_types,
         "command": record.environment.get("command"),

@@ -87,7 +87,7 @@ def call_function(told: Mapping[str, Any], move: Mover, expected: Expected) -> N
     """Call the recorded function with its config."""
     where = told["function"]
     is_main = where["module"] in _MAIN
-    module = _main_module(move(where["file"])) if is_main else import_module(where["module"])
+    module = _main_module(move(where["file"]), told["module"]) if is_main else import_module(where["module"])
     owner: Any = module
     *outer, name = where["qualname"].split(".")
     for each in outer:
@@ -175,17 +175,27 @@ def _as_recorded(command: Mapping[str, Any] | None, move: Mover) -> None:
         sys.argv[:] = [*map(move.word, command["argv"])]
 
 
-def _main_module(file: str) -> types.ModuleType:
-    """A script's module, without what stands below ``if __name__ == "__main__"``, as multiprocessing loads it."""
+def _main_module(file: str, name: str | None) -> types.ModuleType:
+    """The started module, without what stands below ``if __name__ == "__main__"``, as multiprocessing loads it.
+
+    One that ``-m`` started, `name`, keeps its package, by which its relative imports go.
+    """
+    import importlib.abc
     import importlib.util
 
-    spec = importlib.util.spec_from_file_location("__mp_main__", file)
-    if spec is None or spec.loader is None:
+    if name is None:
+        sys.path.insert(0, os.path.dirname(file))
+        spec = importlib.util.spec_from_file_location("__mp_main__", file)
+    else:
+        spec = importlib.util.find_spec(name)
+    if spec is None or not isinstance(spec.loader, importlib.abc.InspectLoader):
         sys.exit(f"runcard: {file} is no Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, os.path.dirname(file))
+    module.__name__ = "__mp_main__"
     sys.modules["__mp_main__"] = sys.modules["__main__"] = module
-    spec.loader.exec_module(module)
+    code = spec.loader.get_code(spec.name)
+    assert code is not None
+    exec(code, module.__dict__)  # noqa: S102 - the recorded program, which the user has agreed to run
     _rename(module, set())
     return module
 

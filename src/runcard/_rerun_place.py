@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runcard._call import MAIN
+from runcard._call import module_of
 from runcard._conditions import relative
 from runcard._rebuild import build_tree
 from runcard._recorded_code import CannotRebuildError
@@ -135,10 +135,10 @@ def import_path(record: RunRecord, roots: list[list[str]]) -> list[str]:
     """The folder from which the function's module is imported, and that of the script, both in the rebuilt code."""
     function: Mapping[str, Any] = record.function or {}
     found = []
-    file, module = str(function.get("file") or ""), str(function.get("module") or "")
+    file, module = str(function.get("file") or ""), module_of(record)
     command = recorded_command(record)
     entry = command.get("entry") if command.get("kind") == "script" else None
-    if module and module not in MAIN and file:
+    if module and file:
         parts = module.split(".")
         stem = Path(file).with_suffix("")
         names = parts if stem.name != "__init__" else [*parts, "__init__"]

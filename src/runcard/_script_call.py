@@ -7,7 +7,7 @@ import os
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from runcard._call import MAIN, bound_to, parameters
+from runcard._call import MAIN, bound_to, module_of, parameters
 from runcard._conditions import relative
 from runcard.values import path_join
 
@@ -31,14 +31,17 @@ def call_source(record: RunRecord, planned: Plan, root: str) -> str:
     lines = ["import os, sys", "", 'CODE = os.environ["CODE"]', f"sys.path.insert(0, {writing.path(folder)})"]
     qualname = str(function.get("qualname"))
     if function.get("module") in MAIN:
+        name = module_of(record)
         file = writing.path(str(function.get("file")))
+        found = f"find_spec({name!r})" if name else f'spec_from_file_location("__mp_main__", {file})'
         lines += [
             "import importlib.util",
-            f'spec = importlib.util.spec_from_file_location("__mp_main__", {file})',
+            f"spec = importlib.util.{found}",
             "main = importlib.util.module_from_spec(spec)",
             '# Under this name, what stands below `if __name__ == "__main__"` is not run.',
+            'main.__name__ = "__mp_main__"',
             'sys.modules["__mp_main__"] = sys.modules["__main__"] = main',
-            "spec.loader.exec_module(main)",
+            "exec(spec.loader.get_code(spec.name), main.__dict__)",
         ]
         call = f"main.{qualname}"
     else:
@@ -191,9 +194,9 @@ def told_keyword(told: list[str]) -> bool:
 def _folder(record: RunRecord, root: str) -> str:
     """The folder that the function's module is imported from."""
     assert record.function is not None
-    file, module = str(record.function.get("file") or root), str(record.function.get("module") or "")
+    file, module = str(record.function.get("file") or root), module_of(record)
     folder = os.path.dirname(file)
-    if module not in MAIN:
+    if module is not None:
         levels = module.count(".") + (os.path.basename(file) == "__init__.py")
         for _ in range(levels):
             folder = os.path.dirname(folder)
