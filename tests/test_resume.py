@@ -9,7 +9,7 @@ import pytest
 from programs import finished, kinds, program, quietly, started
 
 from runcard import run, tracked
-from runcard.errors import RunNotFound, RunStateError
+from runcard.errors import RuncardError, RunNotFound, RunStateError
 from runcard.record import Status
 
 TRAIN = """
@@ -135,6 +135,18 @@ def test_auto_takes_the_newest_unfinished_run_of_the_same_experiment_and_config(
     by_lr = {record.config.lr: record for record in records}
     assert (by_lr[2.0].status, len(by_lr[2.0].attempts)) == (Status.FINISHED, 2)
     assert (by_lr[3.0].status, len(by_lr[3.0].attempts)) == (Status.CRASHED, 1)
+
+
+def test_what_the_variable_names_wrongly_is_said_to_come_from_it(store, monkeypatch):
+    """A run that is not there, or is finished: RUNCARD_RESUME is named, `resume=` is in the traceback."""
+    with run("done", sinks=["file:"]):
+        pass
+    for ref in ("nosuch", "done"):
+        monkeypatch.setenv("RUNCARD_RESUME", ref)
+        with pytest.raises(RuncardError, match=r"\ARUNCARD_RESUME: "):
+            run("next").start()
+        with pytest.raises(RuncardError, match=r"\A(?!RUNCARD_RESUME)"):
+            run("next", resume=ref).start()
 
 
 def test_auto_leaves_a_run_that_goes_on_alone(tmp_path, store):

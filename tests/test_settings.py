@@ -9,6 +9,7 @@ import pytest
 
 from runcard import RuncardWarning, configure, errors, open_store, run, settings, tracked
 from runcard._current import is_disabled
+from runcard._pending import deliver_pending
 from runcard.errors import RuncardError, SettingError
 
 
@@ -272,6 +273,22 @@ def test_a_bad_variable_fails_before_the_users_code(monkeypatch, variable, value
     with pytest.raises(SettingError, match=says):
         train()
     assert called == []
+
+
+@pytest.mark.parametrize("sinks", ["nosuch:", "sqlite:", "file:,+nosuch:"])
+def test_a_bad_sink_names_the_variable_or_file_it_stands_in(monkeypatch, project, sinks):
+    """In a run and in `runcard sync` alike; one that the program names itself is found by its traceback."""
+    project(f"[tool.runcard]\nsinks = {sinks.split(',')}\n")
+    for begin in (run("never").start, deliver_pending):
+        with pytest.raises(SettingError, match=r"\Apyproject.toml, \[tool.runcard\]: "):
+            begin()
+    monkeypatch.setenv("RUNCARD_SINKS", sinks)
+    for begin in (run("never").start, deliver_pending):
+        with pytest.raises(SettingError, match=r"\ARUNCARD_SINKS: "):
+            begin()
+    monkeypatch.setenv("RUNCARD_SINKS", "memory:")
+    with pytest.raises(SettingError, match=r"\Ano sink is known for 'other'"):
+        run("never", sinks=["other:"]).start()
 
 
 def test_a_bad_project_file_fails_before_the_users_code(project):

@@ -78,8 +78,7 @@ def open_run(run: Run) -> bool:
 def _begin(run: Run) -> None:
     options = run._options
     wanted = settings.current(sinks=options.sinks, capture=options.capture)
-    for sink in wanted.sinks:
-        registry.check(sink)  # from a variable or a file, this is the first time that anybody looks
+    registry.check_settings(wanted.sinks)  # from a variable or a file, this is the first time that anybody looks
     errors.set_strict(wanted.strict)
     redactor = _redactor(wanted.redact_keep)
     parent, token = _parent(run)

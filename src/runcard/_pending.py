@@ -39,6 +39,8 @@ def deliver_pending(to: str | None = None, store: Path | None = None, *, progres
         StoreError: When ``to`` follows no runs.
     """
     urls = [to] if to is not None else [url for url in settings.current().sinks if isinstance(url, str)]
+    if to is None:
+        registry.check_settings(urls)
     found = {}
     for url in urls:
         if not registry.is_files(url):

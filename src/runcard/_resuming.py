@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runcard.errors import RunStateError
+from runcard.errors import AmbiguousRun, RunNotFound, RunStateError
 from runcard.identity import scheduler_job
 from runcard.journal import Journal
 from runcard.record import RunRecord, Status
@@ -36,11 +36,17 @@ def resumed(run: Run, root: Path, config_hash: str | None) -> tuple[str, Path, i
         if record is None:
             return None
     else:
-        record = store.get(wanted)
+        said = "" if run._options.resume else "RUNCARD_RESUME: "
+        try:
+            record = store.get(wanted)
+        except (RunNotFound, AmbiguousRun) as error:
+            raise type(error)(f"{said}{error}") from None
         if record.status is Status.RUNNING and not _was_requeued(record):
-            raise RunStateError(f"the run {record.short_id} still goes on; a running run cannot be resumed")
+            raise RunStateError(f"{said}the run {record.short_id} still goes on; a running run cannot be resumed")
         if record.status is Status.FINISHED:
-            raise RunStateError(f"the run {record.short_id} is finished; begin a new one, or resume one that is not")
+            raise RunStateError(
+                f"{said}the run {record.short_id} is finished; begin a new one, or resume one that is not"
+            )
     assert record.folder is not None
     folder = Path(record.folder)
     return record.run_id, folder, *_next_attempt(root, record, folder)

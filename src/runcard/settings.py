@@ -109,6 +109,18 @@ def current(**arguments: Any) -> Settings:
     return _merge(_last[1], given)
 
 
+def named_by(sink: Any) -> str:
+    """The variable or file that names a sink, to begin a message about it; empty where the program itself does."""
+    variable = os.environ.get("RUNCARD_SINKS")
+    for place, sinks in (
+        ("RUNCARD_SINKS: ", parse("sinks", variable) if variable else ()),
+        ("pyproject.toml, [tool.runcard]: ", _project()[1].get("sinks", ())),
+    ):
+        if sink in [each.removeprefix("+") for each in sinks]:
+            return place
+    return ""
+
+
 def was_configured(name: str) -> bool:
     """Whether a setting was given in this process's own code, by `configure()`."""
     return name in _configured

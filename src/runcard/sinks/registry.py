@@ -13,10 +13,11 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from runcard import settings
 from runcard.errors import SettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 _OWN = {
@@ -71,6 +72,15 @@ def check(sink: Any) -> None:
         if url_check is not None:
             url_check(sink)
         _checked.add(sink)
+
+
+def check_settings(sinks: Iterable[Any]) -> None:
+    """As `check`, of the settings' sinks: the message names the variable or file that a refused one stands in."""
+    for sink in sinks:
+        try:
+            check(sink)
+        except SettingError as error:
+            raise type(error)(f"{settings.named_by(sink)}{error}") from None
 
 
 _checked: set[str] = set()  # URLs that were accepted: every run asks again
