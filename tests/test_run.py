@@ -55,6 +55,23 @@ def test_a_block_leaves_a_finished_record(store):
     assert current_run() is None
 
 
+def test_run_over_a_function_says_what_to_write_instead(store):
+    """`run()` is for blocks: as a decorator, with brackets or without, it names `@tracked`."""
+    with pytest.raises(TypeError, match=r"@run\(\.\.\.\): .* @tracked\(name=\.\.\.\)"):
+
+        @run("x")
+        def f():
+            pass
+
+    with pytest.raises(TypeError, match=r"@run: .* @tracked"):
+
+        @run
+        def g():
+            pass
+
+    assert store.runs() == []
+
+
 def test_the_exception_that_leaves_is_the_users_own(store):
     """The same exception object comes out; the record has it as data."""
     error = ValueError("no such luck")

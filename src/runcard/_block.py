@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Never
 
 from runcard._current import attached, here
 from runcard._options import Options, refuse_unknown
-from runcard._run import Run
+from runcard._run import DECORATE, Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,6 +67,8 @@ def run(
     >>> r.status
     'finished'
     """
+    if callable(name):
+        raise TypeError(f"@run: {DECORATE}")
     if "name" in unknown:
         raise TypeError(f"run() takes the name first, without a keyword: run({unknown['name']!r})")
     if unknown:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from runcard._options import Options
     from runcard.journal import Writer
 
+DECORATE = "run() is for blocks, `with run(...):`; write @tracked(name=...) above a function"
 _FAST = 2**30 - 1  # what Python compares at once
 _NEW, _OPEN, _CLOSED, _OFF = "new", "open", "closed", "off"
 
@@ -101,6 +102,12 @@ class Run:
         if self._state is _NEW:
             raise RunStateError("end() before start(): open the run with `r = run(...).start()`")
         self._close(error)
+
+    if not TYPE_CHECKING:  # to a type checker a run stays what cannot be called
+
+        def __call__(self, *_args: Any, **_options: Any) -> None:
+            """Refused: `run` was put where `tracked` belongs."""
+            raise TypeError(f"@run(...): {DECORATE}")
 
     def __enter__(self) -> Self:
         self._open()
