@@ -7,9 +7,11 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 from pathlib import Path
 
+import click
 import pytest
 from command_line import call, read
 from records import record
@@ -233,6 +235,27 @@ def test_show_tells_the_story_of_a_run(trainings):
     assert "train/loss" in text
     assert "█▆▃▁" in text
     assert f"runcard rerun {second.short_id}" in text
+
+
+def test_show_names_the_run_as_the_next_command_needs_it(trainings, tmp_path, monkeypatch):
+    """From another store, a database, a folder or a zip: what is said to type works when it is pasted."""
+    database = f"sqlite:///{tmp_path}/my runs.db"
+    shutil.copytree(trainings.root, tmp_path / "more")
+    call("sync", trainings.root, database)
+    best = trainings.best("fit")
+    shutil.make_archive(str(tmp_path / "one"), "zip", trainings.root, best.run_id)
+    monkeypatch.setenv("RUNCARD_DIR", str(tmp_path / "empty"))
+    asked = [["show", best.short_id, "--store", url] for url in (database, tmp_path / "more")]
+    asked += [["show", best.folder], ["show", tmp_path / "one.zip"], ["best", "--store", database]]
+    for words in asked:
+        hint = call(*words).stdout.splitlines()[-1].partition("runcard rerun ")[2]
+        assert read("show", *shlex.split(hint))["run_id"] == best.run_id
+
+
+def test_a_hint_has_no_credentials_in_it():
+    """A store's user and password are left out of what is said to type."""
+    context = click.Context(click.Command("show"), obj={"store": "postgresql://me:hunter22@host/runs"})
+    assert options.named(context, record(1)) == f"{record(1).short_id} --store postgresql://host/runs"
 
 
 def test_show_without_a_reference_is_the_newest(trainings):

@@ -23,18 +23,19 @@ _FILES = 6
 _INDENT = 9
 
 
-def card_lines(record: RunRecord, siblings: Sequence[RunRecord], width: int) -> list[Line]:
+def card_lines(record: RunRecord, siblings: Sequence[RunRecord], width: int, ref: str) -> list[Line]:
     """The lines of the card.
 
     Args:
         record: The run.
         siblings: The runs of its experiment, newest first: for what changed, and how many it was compared with.
-        width: Columns; no line is longer.
+        width: Columns; no line is longer, but for a command that is to be copied.
+        ref: How a command names the run.
     """
-    return list(_lines(record, siblings, width))
+    return list(_lines(record, siblings, width, ref))
 
 
-def _lines(record: RunRecord, siblings: Sequence[RunRecord], width: int) -> Iterator[Line]:
+def _lines(record: RunRecord, siblings: Sequence[RunRecord], width: int, ref: str) -> Iterator[Line]:
     yield from _heading(record, siblings, width)
     if record.error:
         yield from _error(record, width)
@@ -60,7 +61,7 @@ def _lines(record: RunRecord, siblings: Sequence[RunRecord], width: int) -> Iter
     yield from _relations(record, width)
     yield from _lost(record, width)
     where = _relative(record.folder) if record.folder else record.run_id
-    rerun = "" if facts.origin(record) else f"runcard rerun {record.short_id}"  # what was imported has no program
+    rerun = "" if facts.origin(record) else plain_on_screen(f"runcard rerun {ref}")  # what was imported has no program
     yield from _ends([Piece(elide_middle(where, width), "dim")], [Piece(rerun, "dim")], width)
 
 

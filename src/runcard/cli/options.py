@@ -29,6 +29,24 @@ def opened(ctx: click.Context) -> Store:
     return open_store(ctx.obj.get("store") if ctx.obj else None)
 
 
+def named(ctx: click.Context, record: RunRecord, ref: str = "") -> str:
+    """How another command is to name the run that `ref` named, so that it works when it is pasted.
+
+    A store's URL is in it without credentials: those have to come from where the shell's history does not keep them.
+    """
+    import shlex
+
+    from runcard._elsewhere import is_run_folder, looks_like_path
+    from runcard.sinks.registry import name_of
+    from runcard.store import is_url
+
+    words = [ref if looks_like_path(ref) or is_run_folder(ref) else record.short_id]
+    store = ctx.obj.get("store") if ctx.obj else None
+    if store is not None:
+        words += ["--store", name_of(store) if is_url(store) else store]
+    return shlex.join(words)
+
+
 def files_store(ctx: click.Context) -> Store:
     """The store, which has to be a folder for what the command does."""
     from runcard.errors import StoreError

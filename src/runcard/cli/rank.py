@@ -19,6 +19,7 @@ from runcard.cli.options import (
     experiment_option,
     filters,
     json_option,
+    named,
     opened,
     shown,
     store_option,
@@ -163,7 +164,8 @@ def best_command(
     from runcard.cli.card_lines import card_lines
 
     width = min(screen.columns(80) or 80, 120)
-    screen.write(card_lines(record, list(store.runs(experiment=record.experiment)), width))
+    siblings = list(store.runs(experiment=record.experiment))
+    screen.write(card_lines(record, siblings, width, named(ctx, record)))
 
 
 def _explained(found: query.Explanation, width: int) -> list[screen.Line]:

@@ -9,7 +9,7 @@ import click
 from runcard._paths import leaves
 from runcard._words import moment, number, plain_on_screen, setting, sparkline
 from runcard.cli import screen
-from runcard.cli.options import Ref, json_option, opened, store_option
+from runcard.cli.options import Ref, json_option, named, opened, store_option
 from runcard.cli.screen import Column, Line, Piece
 from runcard.errors import QueryError
 
@@ -62,7 +62,7 @@ def show_command(
         from runcard.cli.card_lines import card_lines
 
         width = min(screen.columns(80) or 80, 120)
-        screen.write(card_lines(record, _siblings(store, record), width))
+        screen.write(card_lines(record, _siblings(store, record), width, named(ctx, record, ref)))
 
 
 def _siblings(store: Store, record: RunRecord) -> list[RunRecord]:
