@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -267,6 +268,25 @@ def test_code_is_the_difference_to_now(tmp_path):
     assert "ignored" not in found
     project.git("apply", "-R", given=found.encode())
     (project.root / "ignored.txt").unlink()
+    assert tree(project.root) == then
+
+
+def test_what_code_prints_can_be_applied_whatever_is_in_the_files(tmp_path):
+    """Binary files, other encodings, escape sequences, and a user whose own diffs have no prefixes: `git apply -R`."""
+    files = {"b.bin": b"\0\1", "latin.txt": b"caf\xe9\n", "esc.txt": b"\x1b[31mred\n", "crlf.txt": b"a\r\n"}
+    project = trained(tmp_path)
+    for name, content in files.items():
+        project.write(name, content)
+    project.python("train.py")
+    then = tree(project.root)
+    for name, content in files.items():
+        project.write(name, content * 2)
+    project.write("new.bin", b"\0new")
+    project.git("config", "--global", "diff.noprefix", "true")
+    assert "caf\\xe9" in json.loads(project.runcard("code", "latest", "--json").stdout)["diff"]
+    arguments = [sys.executable, "-m", "runcard", "code", "latest", "--store", str(project.store)]
+    printed = subprocess.run(arguments, cwd=project.root, capture_output=True, check=True).stdout
+    project.git("-c", "diff.noprefix=false", "apply", "-R", given=printed)
     assert tree(project.root) == then
 
 

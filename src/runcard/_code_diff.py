@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from runcard._rebuild import Objects
 from runcard._recorded_code import CannotRebuildError, code_of, commit_of, places, read_patch, why_no_commit
+from runcard.capture.git_patch import DIFF
 from runcard.capture.git_program import NoAnswer
 from runcard.capture.repository import common_dir_of, git_dir_of
 
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 def code(record: RunRecord, *, repository: str | os.PathLike[str] | None = None) -> str:
     """The difference from the code of a run to the working tree as it is now, as ``git diff`` writes it.
 
-    New files are in it, ignored ones are not; empty when nothing differs. Runs nothing that the repository
-    configures, and writes nothing into it.
+    Bytes that are no UTF-8 are surrogates: ``.encode("utf-8", "surrogateescape")`` gives what git takes. New files are
+    in it, ignored ones are not; empty when nothing differs. Runs nothing that the repository configures, and writes
+    nothing into it.
 
     Args:
         record: The run.
@@ -65,7 +67,7 @@ def _difference(objects: Objects, index: str, tree: Path) -> str:
             listed = b"".join(name + b"\0" for name in names)
             # Only named in the index: nothing is read or written yet.
             git.run("add", "--intent-to-add", "--pathspec-from-file=-", "--pathspec-file-nul", given=listed, env=env)
-        found = git.run("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--ignore-submodules=all", env=env)
+        found = git.run(*DIFF, "--ignore-submodules=all", env=env)
     except NoAnswer as failure:
         raise CannotRebuildError(f"git could not compare: {failure.message or failure.word}") from None
-    return found.decode("utf-8", "backslashreplace")
+    return found.decode("utf-8", "surrogateescape")

@@ -84,7 +84,8 @@ def make_patch(
                 git.run("update-index", "-z", "--add", "--replace", "--index-info", given=entries, env=env)
             against = found["commit"] or _EMPTY_TREE[hex_digits]
             paths = [change.path for change in chosen]
-            diff = b"".join(git.run(*_DIFF, against, "--", *some, env=env) for some in _batches(paths))
+            command = ("-c", "core.autocrlf=false", *DIFF, against, "--")
+            diff = b"".join(git.run(*command, *some, env=env) for some in _batches(paths))
     except (NoAnswer, OSError) as failure:
         found["incomplete"] = True
         if isinstance(failure, NoAnswer) and failure.word == "timeout":
@@ -96,9 +97,8 @@ def make_patch(
     return _redacted(diff, redactor, found)
 
 
-_DIFF = (
-    "-c",
-    "core.autocrlf=false",
+# What `git apply` takes everywhere, whatever the user's own configuration makes of a diff.
+DIFF = (
     "diff",
     "--no-ext-diff",
     "--no-textconv",

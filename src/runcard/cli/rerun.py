@@ -167,12 +167,13 @@ def code_command(ctx: click.Context, ref: str, repo: str | None, as_json: bool) 
 
     record = opened(ctx).get(ref)
     found = code(record, repository=repo)
+    raw = found.encode("utf-8", "surrogateescape")
     if as_json:
-        screen.write_json({"run_id": record.run_id, "diff": found})
-        return
-    if sys.stdout.isatty():
-        found = "\n".join(map(plain_on_screen, found.split("\n")))
-    screen.data().write(found)
+        screen.write_json({"run_id": record.run_id, "diff": raw.decode("utf-8", "backslashreplace")})
+    elif sys.stdout.isatty():
+        click.echo("\n".join(map(plain_on_screen, found.split("\n"))), nl=False)
+    else:
+        click.echo(raw, nl=False)  # to `git apply`, byte for byte
 
 
 @click.command(
