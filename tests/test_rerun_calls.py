@@ -194,6 +194,21 @@ for name in ("first", "second"):
     assert (project.root / "data" / "train.csv").read_bytes() == b"1,2,3\n"
 
 
+def test_a_program_that_takes_its_arguments_away_gets_them_back(tmp_path):
+    """`sys.argv` may be changed before the run begins: a rerun gives the words of the command line, and their files."""
+    project = Project(
+        tmp_path,
+        job=b"import sys\nfrom runcard import run\nfile = sys.argv.pop(1)\nwith run('j') as r:\n"
+        b"    r.log(n=len(open(file).read()), words=len(sys.argv))\n",
+    )
+    project.commit()
+    project.write("ignored.txt", b"abc")
+    (project.root / ".git" / "info").mkdir(exist_ok=True)
+    (project.root / ".git" / "info" / "exclude").write_text("ignored.txt\n")
+    project.python("-X", "dev", "job.py", "ignored.txt", "--x=1")
+    assert project.rerun()["outcome"] == "identical"
+
+
 def test_unseeded_generators_go_on_from_their_recorded_state(tmp_path):
     """Without `seed=`, `random` and numpy start a rerun where they stood when the run began."""
     lib = b"""\

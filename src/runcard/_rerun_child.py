@@ -145,11 +145,11 @@ def run_command(told: Mapping[str, Any], move: Mover, expected: Expected) -> Non
     """Run the recorded program as the interpreter would have."""
     import runpy
 
-    from runcard.capture.command import program
+    from runcard.capture.command import arguments, program
 
     original = told["command"]["orig_argv"]
     how, what = program(original)
-    given = [move.word(word) for word in told["command"]["argv"][1:]]
+    given = [move.word(word) for word in arguments(original)]
     expect(expected)
     if how == "-m":
         sys.path.insert(0, os.getcwd())

@@ -11,6 +11,7 @@ from runcard._call import module_of
 from runcard._conditions import relative
 from runcard._rebuild import build_tree
 from runcard._recorded_code import CannotRebuildError
+from runcard.capture.command import arguments
 from runcard.errors import describe, warn
 
 if TYPE_CHECKING:
@@ -90,8 +91,8 @@ def _paths(record: RunRecord, planned: Plan, cwd: str) -> Iterator[str]:
     """Absolute paths that the arguments name, relative ones taken from the recorded working directory."""
     texts = list(_texts(planned.config))
     if planned.how == "command":
-        argv = recorded_command(record).get("argv") or ()
-        texts += [str(word).partition("=")[2] or str(word) for word in argv][1:]
+        given = arguments([str(word) for word in recorded_command(record).get("orig_argv") or ()])
+        texts += [word.partition("=")[2] or word for word in given]
     for text in texts:
         if text and len(text) < 4096 and "\0" not in text and "\n" not in text:
             yield os.path.normpath(os.path.join(cwd or os.sep, text))

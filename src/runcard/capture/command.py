@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from runcard.capture.probe import encodable, known, probe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from runcard.redact import Redactor
 
@@ -56,7 +56,18 @@ def program(original: Sequence[str]) -> tuple[str, str | None]:
     """What the interpreter's arguments ask it to run: ``("-m", name)``, ``("-c", code)``, ``("-", None)``,
     ``("file", path)`` or, with nothing to run, ``("", None)``.
     """  # noqa: D205 - one sentence, of two lines
+    return _program(iter(original[1:]))
+
+
+def arguments(original: Sequence[str]) -> list[str]:
+    """What the interpreter's arguments give to the program, which may have changed its ``sys.argv`` since."""
     words = iter(original[1:])
+    _program(words)
+    return list(words)
+
+
+def _program(words: Iterator[str]) -> tuple[str, str | None]:
+    """`program`, taking no more words than it needs."""
     for word in words:
         if word == "-":
             return "-", None
