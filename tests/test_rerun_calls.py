@@ -209,6 +209,21 @@ def test_a_program_that_takes_its_arguments_away_gets_them_back(tmp_path):
     assert project.rerun()["outcome"] == "identical"
 
 
+def test_a_run_of_a_database_keeps_its_verdict_there(tmp_path):
+    """The new run lies in the folder of runs, since a database takes none; both have the verdict."""
+    project = trained(tmp_path)
+    database = f"sqlite:///{tmp_path}/runs.db"
+    original = project.latest()
+    project.runcard("sync", str(project.store), database)
+    shutil.rmtree(original.folder)
+    found = open_store(database)
+    verdict = reproduce.rerun(found.get(original.run_id), store=found)
+    assert verdict.outcome == "identical"
+    made = open_store().get(verdict.rerun)
+    for record in (found.get(original.run_id), made):
+        assert [each["rerun"] for each in record.verdicts] == [made.run_id]
+
+
 def test_unseeded_generators_go_on_from_their_recorded_state(tmp_path):
     """Without `seed=`, `random` and numpy start a rerun where they stood when the run began."""
     lib = b"""\

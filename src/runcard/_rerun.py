@@ -72,7 +72,7 @@ def rerun(
             verdict = compare_runs(record, made, planned, tolerance, moved=told["roots"])
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    _keep(verdict, record, made, home)
+    _keep(verdict, record, made, home, store)
     return verdict
 
 
@@ -267,7 +267,7 @@ def _made(report: dict[str, Any] | None, home: Any) -> RunRecord | None:
     return found if found is None or hasattr(found, "run_id") else None
 
 
-def _keep(verdict: Verdict, record: RunRecord, made: RunRecord | None, home: Any) -> None:
+def _keep(verdict: Verdict, record: RunRecord, made: RunRecord | None, home: Any, store: Any) -> None:
     """Append the verdict to both runs; where one cannot be written to, it is said."""
     from runcard.sinks.files import FilesSource
 
@@ -280,7 +280,7 @@ def _keep(verdict: Verdict, record: RunRecord, made: RunRecord | None, home: Any
                 from runcard.store import Store
 
                 Store(FilesSource(Path(each.folder).parent)).append(each.run_id, event)
-            else:
-                home.append(each.run_id, event)
+            else:  # the original may lie in a database, where no rerun is recorded
+                (store if each is record and store is not None else home).append(each.run_id, event)
         except (StoreError, OSError) as error:
             warn(f"the verdict could not be added to {each.short_id}: {describe(error)}")
