@@ -271,6 +271,26 @@ def test_code_is_the_difference_to_now(tmp_path):
     assert tree(project.root) == then
 
 
+def test_without_git_the_plan_says_that_changes_are_not_known(tmp_path, monkeypatch):
+    """A run that was recorded without a git program names the state; one that is needed now and missing, too."""
+    project = trained(tmp_path)
+    project.python("train.py", PATH="/nowhere")
+    (why,) = [each.why for each in reproduce.plan(project.latest()).cannot if each.what == "code"]
+    assert why == "the uncommitted changes are incomplete: git gave no answer (no-git)"
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(CannotRebuildError, match="git is needed: no git program is on the path"):
+        reproduce.restore(project.latest(), tmp_path / "out")
+
+
+def test_changes_that_a_store_does_not_have_are_said_to_lie_elsewhere(tmp_path):
+    """A database keeps no patch: the message says what to name instead."""
+    project, _ = dirty(tmp_path)
+    database = f"sqlite:///{tmp_path}/runs.db"
+    project.runcard("sync", str(project.store), database)
+    with pytest.raises(CannotRebuildError, match="name that folder or a zip of it as the run"):
+        reproduce.restore(open_store(database).get("latest"), tmp_path / "out")
+
+
 def test_what_code_prints_can_be_applied_whatever_is_in_the_files(tmp_path):
     """Binary files, other encodings, escape sequences, and a user whose own diffs have no prefixes: `git apply -R`."""
     files = {"b.bin": b"\0\1", "latin.txt": b"caf\xe9\n", "esc.txt": b"\x1b[31mred\n", "crlf.txt": b"a\r\n"}

@@ -222,7 +222,9 @@ def _edited_modules(git: dict[str, object]) -> str:
     edited = git.get("edited")
     if isinstance(edited, list) and edited:
         return f": {', '.join(map(str, edited[:5]))} was edited after it was imported"
-    return f": {git['error']}" if git.get("error") else ""
+    if git.get("error"):
+        return f": {git['error']}"
+    return f": git gave no answer ({git['state']})" if git.get("dirty") is None else ""
 
 
 def _blobs(objects: Objects, index: str, record: RunRecord) -> dict[str, str]:

@@ -130,7 +130,8 @@ class Objects:
             self.git.run("init", "--quiet", "--bare", "--template=", *kind)
         except NoAnswer as failure:
             shutil.rmtree(self._scratch, ignore_errors=True)
-            raise CannotRebuildError(f"git is needed and does not answer ({failure.word}) {failure.message}") from None
+            told = "no git program is on the path; install it" if failure.word == "no-git" else f"git: {failure.word}"
+            raise CannotRebuildError(f"git is needed: {failure.message or told}") from None
 
     def __enter__(self) -> Self:
         return self

@@ -63,7 +63,10 @@ def read_patch(record: RunRecord) -> bytes:
     if not git.get("patch"):
         return b""
     if record.folder is None:
-        raise CannotRebuildError("the uncommitted changes lie in the run's folder, which is not here")
+        raise CannotRebuildError(
+            "the uncommitted changes lie in the run's folder, which this store does not have; name that folder or "
+            "a zip of it as the run (an object store is copied to a folder with `runcard sync URL FOLDER`)"
+        )
     path = Path(record.folder) / "diff.patch"  # the one name there is, whatever the record says
     try:
         if path.is_symlink() or not path.is_file():
