@@ -240,6 +240,18 @@ def f():
     assert project.rerun()["outcome"] == "identical"
 
 
+def test_numpy_s_generator_goes_on_though_the_rerun_has_not_loaded_it(tmp_path):
+    """It is loaded at its first use, here by lines that a rerun leaves out: its state is put back all the same."""
+    project = Project(
+        tmp_path,
+        job=b"import numpy as np\nfrom runcard import tracked\n@tracked\ndef f():\n    return float(np.random.rand())\n"
+        b"if __name__ == '__main__':\n    np.random.rand(3)\n    f()\n",
+    )
+    project.commit()
+    project.python("job.py")
+    assert project.rerun()["outcome"] == "identical"
+
+
 def test_an_unseeded_generator_of_its_own_is_the_last_cause(tmp_path):
     """What nothing records cannot be had: the verdict is different and says what is left."""
     lib = b"""\

@@ -10,6 +10,7 @@ import os
 import random
 import struct
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from runcard.capture.probe import ask, known, probe
@@ -118,7 +119,8 @@ def _numpy() -> dict[str, Any] | None:
 def _restore_numpy(told: dict[str, Any]) -> bool:
     gauss = told["gauss"]
     words = list(_unpacked(told))
-    sys.modules["numpy.random"].set_state(("MT19937", words, told["position"], gauss is not None, gauss or 0.0))
+    # numpy loads it when it is first used, which was before the run, and may not have been yet.
+    import_module("numpy.random").set_state(("MT19937", words, told["position"], gauss is not None, gauss or 0.0))
     return True
 
 
