@@ -209,6 +209,45 @@ def test_a_program_that_takes_its_arguments_away_gets_them_back(tmp_path):
     assert project.rerun()["outcome"] == "identical"
 
 
+KINDS = b"""\
+import sys
+from pathlib import Path
+from runcard import tracked
+space = {"tracked": tracked}
+exec("@tracked\\ndef made(x): return x", space)
+class Base:
+    @classmethod
+    @tracked
+    def of_class(cls, x):
+        return x
+class Derived(Base):
+    pass
+@tracked
+def read(path: Path):
+    return len(path.read_text())
+if __name__ == "__main__":
+    exec(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "how", "said"),
+    [
+        ("space['made'](2)", "command", "made belongs to no module; its command line is run instead"),
+        ("tracked(lambda x: x)(2)", "command", "a lambda has no name to be found by; its command line is run instead"),
+        ("Derived.of_class(2)", "function", "the class of the call is not in the record; Base is taken"),
+    ],
+)
+def test_what_cannot_be_called_as_it_was_is_said(tmp_path, call, how, said):
+    """A function of no module and a lambda run by their command line; a class method's class is its own."""
+    project = Project(tmp_path, job=KINDS)
+    project.commit()
+    project.python("job.py", call)
+    planned = reproduce.plan(project.latest())
+    assert (planned.how, [each.why for each in planned.cannot if each.what == "call"]) == (how, [said])
+    assert project.rerun()["outcome"] == "identical"
+
+
 def test_a_run_of_a_database_keeps_its_verdict_there(tmp_path):
     """The new run lies in the folder of runs, since a database takes none; both have the verdict."""
     project = trained(tmp_path)

@@ -47,6 +47,9 @@ def how_to_run(
     reasons = list(_why_not_called(record, config))
     command, why = _command(record)
     if record.function is not None and not reasons:
+        if bound_to(record) == "cls":
+            owner = str(record.function.get("qualname")).rpartition(".")[0]
+            obstacles.append(Obstacle("call", f"the class of the call is not in the record; {owner} is taken"))
         return "function", _call(record, config)
     if command is not None and not changes:
         if record.function is not None:
@@ -92,8 +95,14 @@ def _why_not_called(record: RunRecord, config: Mapping[str, Any]) -> Iterator[st
         yield "the run was a block, not a function"
         return
     qualname = str(function.get("qualname"))
+    if qualname.endswith("<lambda>"):
+        yield "a lambda has no name to be found by"
+        return
     if "<" in qualname:
         yield f"{qualname} is defined inside a function"
+        return
+    if not function.get("module"):
+        yield f"{qualname} belongs to no module"
         return
     file = file_of(record)
     if function.get("module") in MAIN and (file is None or not file.endswith(".py")):
