@@ -248,6 +248,22 @@ def test_what_cannot_be_called_as_it_was_is_said(tmp_path, call, how, said):
     assert project.rerun()["outcome"] == "identical"
 
 
+def test_a_rerun_of_a_rerun_whose_inputs_went_with_its_folder_names_the_original(tmp_path):
+    """Inputs that no commit has were copied beside the rerun's code, which is gone: the plan says what to run."""
+    project = Project(tmp_path, job=KINDS)
+    project.write(".gitignore", b"data.txt\n")
+    project.commit()
+    project.write("data.txt", b"abc")
+    project.python("job.py", "read(Path('data.txt'))")
+    original = project.latest()
+    project.rerun()
+    planned = reproduce.plan(project.latest())
+    assert f"a rerun's own folder is gone: run {original.short_id} again instead" in [
+        each.why for each in planned.cannot
+    ]
+    assert not any("instead" in each.why for each in reproduce.plan(original).cannot)
+
+
 def test_a_run_of_a_database_keeps_its_verdict_there(tmp_path):
     """The new run lies in the folder of runs, since a database takes none; both have the verdict."""
     project = trained(tmp_path)

@@ -124,6 +124,8 @@ def plan(
     for name, (then, now) in here.items():
         what = "is not installed here" if now is None else f"is {now} here"
         obstacles.append(Obstacle("package", f"{name} {then or ''}".rstrip() + f" {what}"))
+    if record.rerun_of and any(entry["state"] == "missing" for entry in inputs):
+        obstacles.append(Obstacle("input", f"a rerun's own folder is gone: run {record.rerun_of[-8:]} again instead"))
     obstacles += packages_lost(record)
     python = python_of(record)
     if python is not None and python != sys.version.split()[0] and not (venv and interpreter(python) != sys.executable):
