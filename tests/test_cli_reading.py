@@ -339,6 +339,16 @@ def test_a_run_that_is_not_there_is_said_in_one_line(trainings, command):
     assert "runcard ls" in result.stderr
 
 
+def test_where_a_run_is_not_the_listing_of_that_store_is_named(trainings, tmp_path, monkeypatch):
+    """The command that is said to show what there is shows the store that was looked in, a folder or a database."""
+    monkeypatch.setenv("RUNCARD_DIR", str(tmp_path / "empty"))
+    assert "`runcard ls` shows" in call("show", "oo").stderr
+    for url in (tmp_path / "my runs", f"sqlite:///{tmp_path}/my runs.db"):
+        call("sync", trainings.root, url)
+        hint = call("show", "oo", "--store", url).stderr.partition("`runcard ")[2].partition("`")[0]
+        assert len(read(*shlex.split(hint))) == 7
+
+
 def test_an_ambiguous_name_lists_the_runs(trainings):
     """Several runs of one name: exit code 2 and their ids."""
     result = call("show", "fit")

@@ -7,6 +7,7 @@ run has, ``latest``, a run's folder, or a zip of one.
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ def open_store(url: str | os.PathLike[str] | None = None) -> Store:
     []
     """
     if url is None or url == "file:":
-        return Store(FilesSource(settings.store_root(settings.current())))
+        return Store(FilesSource(settings.store_root(settings.current())), "runcard ls")
     text = os.fspath(url)
     if not text.strip():
         raise SettingError("the store has no name; leave it out for the setting `directory`, or name a folder or a URL")
@@ -71,9 +72,10 @@ class Store:
         root: The folder of a files store, else None.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, listing: str | None = None) -> None:
         self._source = source
         self.url = source.url
+        self._listing = listing or shlex.join(["runcard", "ls", "--store", self.url])  # the command that shows its runs
         self.root: Path | None = getattr(source, "root", None)
 
     @property
@@ -330,7 +332,7 @@ class Store:
         if len(found) == 1:
             return found[0]
         if not found:
-            raise RunNotFound(f"no run answers to {text!r} in {self.url}; `runcard ls` shows what there is")
+            raise RunNotFound(f"no run answers to {text!r} in {self.url}; `{self._listing}` shows what there is")
         listed = ", ".join(sorted(found, reverse=True)[:5])
         raise AmbiguousRun(f"{len(found)} runs answer to {text!r}: {listed}{', …' if len(found) > 5 else ''}; say more")
 
