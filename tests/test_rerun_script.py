@@ -72,6 +72,18 @@ def test_a_command_line_is_run_as_it_was(tmp_path):
     assert open_store(clone / "again-store").get("latest").metrics == {"n": 14}
 
 
+def test_a_program_that_had_changed_its_folder_is_found(tmp_path):
+    """The working directory is that of the run's begin, as Hydra leaves it: the script is named by its own path."""
+    program = b"import os, sys\nfrom runcard import run\nos.makedirs('out', exist_ok=True)\nos.chdir('out')\n"
+    project = Project(tmp_path / "a", job=program + b"with run('j') as r:\n    r.log(n=len(sys.argv))\n")
+    project.commit()
+    project.python("-X", "dev", "job.py", "1", "--x=2")
+    clone = tmp_path / "clone"
+    project.git("clone", "-q", str(project.root), str(clone))
+    run_script(reproduce.script(project.latest()), clone)
+    assert open_store(clone / "again-store").get("latest").metrics == {"n": 3}
+
+
 def test_a_module_that_was_started_by_name_keeps_its_package(tmp_path):
     """A function of `python -m package.module` is called with its relative imports working."""
     program = b"from runcard import tracked\nfrom .value import VALUE\n@tracked\ndef f(x=1):\n    return x * VALUE\n"

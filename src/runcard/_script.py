@@ -11,6 +11,7 @@ from runcard._conditions import relative, variables
 from runcard._plan import plan
 from runcard._recorded_code import CannotRebuildError, code_of, read_patch
 from runcard._script_call import call_source
+from runcard.capture.command import arguments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -190,6 +191,8 @@ def _call(record: RunRecord, planned: Plan, root: str) -> str:
         ]
     else:
         words = [str(word) for word in command.get("orig_argv") or ()][1:]
+        if words and command.get("kind") == "script":  # by its own path: the program may have changed its folder
+            words[-len(arguments(["", *words])) - 1] = str(command.get("entry"))
         lines.append(" ".join(['"$python"', *(_word(word, root) for word in words)]))
     return "\n".join([*lines, ""])
 
