@@ -136,3 +136,12 @@ def test_a_child_that_outlives_the_lock_does_not_keep_it(tmp_path):
     os.waitpid(pid, 0)
     os.close(read)
     os.close(write)
+
+
+def test_a_lock_whose_end_a_ctrl_c_prevented_is_free_again(tmp_path):
+    """A Ctrl-C between the block and the lock's end, where nothing can catch it: the next one need not wait."""
+    lock = locked(tmp_path / "lock")
+    assert lock.__enter__()
+    del lock
+    with locked(tmp_path / "lock", 0.0) as held:
+        assert held

@@ -47,9 +47,9 @@ class Lock:
     __slots__ = ("_fd", "_path", "_timeout_s")
 
     def __init__(self, path: Path | str, timeout_s: float) -> None:
+        self._fd = -1
         self._path = os.fspath(path)
         self._timeout_s = timeout_s
-        self._fd = -1
 
     def __enter__(self) -> bool:
         if (threading.get_ident(), self._path) in _held:
@@ -77,14 +77,21 @@ class Lock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        fd, self._fd = self._fd, -1
-        if fd < 0:
-            return
-        _held.discard((threading.get_ident(), self._path))
+        fd = -1
         try:
-            _release(fd)  # a child forked meanwhile has the file open too, and closing ours alone would not free it
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                _held.discard((threading.get_ident(), self._path))
+                _release(fd)  # a child forked meanwhile has the file open too, and closing ours would not free it
         finally:
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
+
+    def __del__(self) -> None:
+        """A Ctrl-C that came before `__exit__` had begun must not keep others waiting for as long as we live."""
+        if self._fd >= 0:
+            _held.discard((threading.get_ident(), self._path))
+            os.close(self._fd)
 
 
 def _opened(path: str) -> int:
