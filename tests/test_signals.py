@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from programs import finished, kinds, program, quietly, started
 
-from runcard import _current, _pulse, current_run, locks, run, tracked
+from runcard import _current, _pulse, current_run, journal, locks, run, tracked
 from runcard.record import Status
 
 READY = """
@@ -371,6 +371,30 @@ def test_logging_from_a_signal_handler_tears_nothing(tmp_path, store):
     assert [step for name, step in points if name == "counted"] == list(range(steps))
     assert record.losses == {}
     assert record.status is Status.FINISHED
+
+
+@pytest.mark.parametrize("steps", [1, 100])
+@pytest.mark.parametrize("kind", [KeyError, RuntimeError, TimeoutError])
+def test_what_a_signal_handler_raises_in_the_middle_of_log_reaches_the_program(kind, steps, store, monkeypatch):
+    """A timeout that a handler raises is the user's, whatever its kind, and the step is not written again for it."""
+    mine = kind("too slow")
+
+    def write(fd, line):
+        os.write(fd, line)
+        raise mine  # Python calls a handler when the system's call has returned
+
+    with run("timed") as r:
+        for step in range(steps):
+            r.log(x=0.0, step=step)
+        with monkeypatch.context() as patched:
+            patched.setattr(journal, "_os_write", write)
+            with pytest.raises(kind) as caught:
+                r.log(x=1.0, step=steps)
+        r.log(x=2.0, step=steps + 1)
+        lines = (r.folder / "journal.jsonl").read_bytes().count(b'"x":1.0')
+    assert caught.value is mine
+    assert lines == 1
+    assert [point.step for point in store.history(r.run_id)] == list(range(steps + 2))
 
 
 def test_whole_runs_from_a_signal_handler(tmp_path, store):

@@ -231,12 +231,9 @@ def test_a_counted_step_that_finds_the_journal_closed_is_counted_as_late(store):
     began = threading.Event()
 
     class Metrics(dict):
-        def __iter__(self):  # with one of its own, a copy asks for the keys
-            return super().__iter__()
-
-        def keys(self):
+        def items(self):
             began.set()
-            return super().keys()
+            return super().items()
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuncardWarning)
@@ -249,6 +246,24 @@ def test_a_counted_step_that_finds_the_journal_closed_is_counted_as_late(store):
     record = store.get(r.run_id)
     assert began.is_set()
     assert (record.metrics, record.losses) == ({}, {"after_end": 1})
+
+
+def test_a_mapping_that_another_thread_changes_is_logged_as_it_was_looked_at(store, monkeypatch):
+    """What is put into the mapping between the look at a value and its line is no concern of that line."""
+    metrics = {"x": 0.0}
+
+    def changed(self, *points, real=Journal.append_points):
+        metrics.update(x=float("nan"), other=object())
+        return real(self, *points)
+
+    monkeypatch.setattr(Journal, "append_points", changed)
+    with run("shared") as r:
+        for step in range(2):
+            r.log(metrics, step=step)
+            metrics = {"x": 1.0}
+            log(metrics, step=step)
+            metrics = {"x": 2.0}
+    assert [point.value for point in store.history(r.run_id)] == [0.0, 1.0, 2.0, 1.0]
 
 
 def test_a_late_step_that_meets_the_journal_being_closed_is_counted(store, monkeypatch):

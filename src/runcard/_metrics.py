@@ -36,7 +36,7 @@ def log_in_turn(run: Run, named: Mapping[str, Any], step: Any, now: float, since
     if step is not None and (type(step) is not int or not LEAST <= step < BIG):
         at = step = _step_of(run, step)
     with journal.lock:
-        for name, value in dict(named).items():
+        for name, value in named.items():
             if since is not None:
                 if name is not since:
                     values[name] = value

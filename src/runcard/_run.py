@@ -138,31 +138,36 @@ class Run:
             named: Metrics as keywords.
         """
         if metrics is not None:
-            named = metrics if type(metrics) is dict and not named else self._merged(metrics, named)
+            named = {**metrics} if type(metrics) is dict and not named else self._merged(metrics, named)
         self.log_points(named, step)
 
     def log_points(self, named: Mapping[str, Any], step: Any) -> None:
-        """The body of `log`, and the hot path: known names with plain numbers go into the journal as they came."""
+        """The body of `log`, and the hot path: known names with plain numbers go into the journal as they came.
+
+        Nothing is caught around a call: what is raised there may be a signal handler's, which is the user's.
+
+        Args:
+            named: Name → value; no other thread has it, so that what was looked at is what is written.
+            step: As given.
+        """
         now = _time()
         name = None
         if type(step) is int and 0 <= step <= _FAST:
             counts = self._counts
-            try:
-                for name, value in named.items():
-                    if type(name) is not str or (
-                        (type(value) is not float or value - value != 0.0)
-                        and (type(value) is not int or not LEAST <= value < BIG)
-                    ):
-                        break
+            for name, value in named.items():
+                if type(name) is not str or (
+                    (type(value) is not float or value - value != 0.0)
+                    and (type(value) is not int or not LEAST <= value < BIG)
+                ):
+                    break
+                try:
                     counts[name] += 1
-                else:
-                    if named and not self._journal.append_points(now, step, named):
-                        self._refused()
-                    return
-            except KeyError:
-                pass  # a name that was not met before
-            except RuntimeError:
-                name = None  # another thread changes the mapping
+                except KeyError:  # a name that was not met before
+                    break
+            else:
+                if named and not self._journal.append_points(now, step, named):
+                    self._refused()
+                return
         log_in_turn(self, named, step, now, name)
 
     def log_artifact(

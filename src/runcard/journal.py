@@ -170,7 +170,8 @@ class Journal:
         if self._direct:
             try:
                 written = _os_write(self._fd, line)
-            except OSError:
+            except OSError as error:
+                _hand_on(error)
                 written = 0
             if written == len(line):
                 return True
@@ -207,7 +208,8 @@ class Journal:
             line = b"\n" + line
         try:
             written = _os_write(self._fd, line)
-        except OSError:  # disk full, quota, file too large, closed: the number's gap tells the reader
+        except OSError as error:  # disk full, quota, file too large, closed: the number's gap tells the reader
+            _hand_on(error)
             written = 0
         if written != len(line) and not self._finish_line(line, written):
             return False
@@ -223,8 +225,8 @@ class Journal:
         if written:
             try:
                 written += os.write(self._fd, line[written:])
-            except OSError:
-                pass  # counted below
+            except OSError as error:
+                _hand_on(error)  # else it is counted below
         if written == len(line):
             return True
         self._torn = self._torn or written > 0
@@ -275,6 +277,12 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _hand_on(error: OSError) -> None:
+    """Raise again what a signal handler raised, such as a `TimeoutError`: what the system answers has a number."""
+    if error.errno is None:
+        raise error
 
 
 def _where_it_ends(path: Path) -> tuple[int, bool]:
