@@ -445,6 +445,28 @@ class Sullen:
         raise RuntimeError("no")
 
 
+def test_a_name_that_compares_in_a_way_of_its_own_is_its_text(store):
+    """A text of another class, whose ``==`` or hash raises, is neither compared nor hashed."""
+
+    class Name(str):
+        hashed = 0
+
+        def __eq__(self, other):
+            raise ValueError("mine")
+
+        def __hash__(self):
+            Name.hashed += 1
+            assert Name.hashed < 2
+            return super().__hash__()
+
+    metrics = {Name("loss"): 0.5}
+    with run("named") as r:
+        for step in range(3):
+            r.log(loss=1.0, step=step)
+            r.log(metrics, step=step)
+    assert [point.value for point in store.history(r.run_id, "loss")] == [1.0, 0.5] * 3
+
+
 @pytest.mark.parametrize("step", [2**64, -(2**64), 10**5000, float("nan"), "seven", [1], Sullen()], ids=range(7))
 def test_a_step_that_is_no_json_number_is_counted_and_raises_nothing(step, store):
     """The value is recorded at the point's count, with one warning; the next step is as ever."""

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from programs import kinds, program, quietly
 
-from runcard import current_run, log, run, tracked
+from runcard import Run, _run, current_run, log, run, tracked
 from runcard.capture import snapshot
 from runcard.errors import RuncardWarning
 from runcard.journal import Journal
@@ -264,6 +264,26 @@ def test_a_mapping_that_another_thread_changes_is_logged_as_it_was_looked_at(sto
             log(metrics, step=step)
             metrics = {"x": 2.0}
     assert [point.value for point in store.history(r.run_id)] == [0.0, 1.0, 2.0, 1.0]
+
+
+def test_a_step_that_begins_before_the_end_opens_no_way_past_it(store, monkeypatch):
+    """A thread that looked at the run just before its end leaves nothing there by which later steps go in."""
+    r = run("racing").start()
+    journal = r._journal
+
+    def open_then_ended(self, real=Run.is_open):
+        monkeypatch.setattr(Run, "is_open", real)
+        with journal.lock:
+            self._leave()
+        return True
+
+    monkeypatch.setattr(Run, "is_open", property(open_then_ended))
+    r.log(x=0.0, step=0)  # on its way when the run ended
+    with pytest.warns(RuncardWarning, match="has ended"):
+        r.log(x=1.0, step=1)
+    r._state = _run._OPEN
+    r.end()
+    assert [point.step for point in store.history(r.run_id)] == [0]
 
 
 def test_a_late_step_that_meets_the_journal_being_closed_is_counted(store, monkeypatch):

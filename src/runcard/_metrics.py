@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from runcard._values_kinds import kind_of
+from runcard._values_kinds import kind_of, names_of
 from runcard.errors import warn
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ def log_in_turn(run: Run, named: Mapping[str, Any], step: Any, now: float, since
         now: Seconds since the epoch.
         since: The name before which all is plain, and was counted; None when nothing was.
     """
+    counts = run._counts  # taken first: those of after the end stay empty
     if not run.is_open:
         run._too_late()
         return
     journal = run._journal
-    counts = run._counts
     values: dict[str, Any] = {}
     at = step
     if step is not None and (type(step) is not int or not LEAST <= step < BIG):
@@ -42,7 +42,7 @@ def log_in_turn(run: Run, named: Mapping[str, Any], step: Any, now: float, since
                     values[name] = value
                     continue
                 since = None
-            clean = name if name in counts and type(name) is str else _recorded_name(run, name)
+            clean = name if type(name) is str and name in counts else _recorded_name(run, name)
             if clean is None:
                 continue
             if not (type(value) is float and value - value == 0.0) and (
@@ -66,7 +66,9 @@ def log_in_turn(run: Run, named: Mapping[str, Any], step: Any, now: float, since
 
 def _recorded_name(run: Run, name: Any) -> str | None:
     """A metric's name as it is recorded: as text, encodable and without secrets; None, counted, when it is no text."""
-    clean = run._names.get(name)
+    if type(name) is not str and "builtins:str" in names_of(type(name)):
+        name = str.__str__(name)  # a text that compares or hashes in a way of its own is not asked
+    clean = run._names.get(name) if type(name) is str else None
     if clean is None:
         from runcard._actions import metric_name
 

@@ -67,7 +67,7 @@ class Run:
         self._state = _NEW
         self._closing = threading.Lock()
         self._counts: dict[str, int] = {}  # metric → points so far, while the run is open
-        self._names: dict[Any, str] = {}  # metric as given → as recorded
+        self._names: dict[str, str] = {}  # metric as given → as recorded
         self._losses: dict[str, int] = {}
         self._late = 0
         self.outer: Run | None = None  # what was current before
