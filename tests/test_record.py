@@ -449,6 +449,7 @@ def test_a_name_that_compares_in_a_way_of_its_own_is_its_text(store):
     """A text of another class, whose ``==`` or hash raises, is neither compared nor hashed."""
 
     class Name(str):
+        __slots__ = ()
         hashed = 0
 
         def __eq__(self, other):

@@ -280,6 +280,19 @@ def test_what_was_delivered_is_not_sent_again():
     assert (len(batch.metrics), again) == (1, True)
 
 
+def test_events_out_of_order_are_all_delivered_once():
+    """Threads that log at one time write a few numbers late: those are no repetition."""
+    service = Kept()
+    events = [
+        {"writer": "journal", "n": n, "kind": "log", "t": 1.0, "step": n, "metrics": {"loss": 1.0}}
+        for n in (0, 2, 3, 1, 1)
+    ]
+    OpenRun(service, Found("1", "1"), known=False, folder=None).take(events)
+    ((batch, _),) = service.batches
+    assert [step for *_, step in batch.metrics] == [0, 1, 2, 3]
+    assert dict(batch.tags) == {"runcard.delivered": '{"journal":3}'}
+
+
 def test_a_run_in_the_trash_is_not_argued_with():
     """A refusal because somebody deleted the run ends all calls, instead of looking for what was refused."""
 

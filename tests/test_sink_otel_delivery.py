@@ -96,6 +96,19 @@ def test_a_second_delivery_in_a_process_sends_no_event_again(receiver, store):
     assert len(receiver.logs) == 1
 
 
+def test_events_out_of_order_are_all_sent_once(receiver, store):
+    """Threads that log at one time write a few numbers late: those are no repetition."""
+    with run("train", sinks=["file:"]) as r:
+        for number in range(4):
+            r.log(loss=float(number))
+    sink, (start, zero, one, two, three, *_) = otel.open_sink(receiver.url), events_of(r)
+    sink.start(store.get(r.run_id))
+    sink.extend(r.run_id, [start, zero, two])
+    sink.extend(r.run_id, [three, one])
+    sink.extend(r.run_id, [one, two, three])
+    assert [value(point) for _, point in receiver.points] == [0.0, 2.0, 3.0, 1.0]
+
+
 def test_what_another_process_sends_again_is_the_same_to_the_byte(receiver, store):
     """A new sink, as after a kill, sends what the first one sent: ids, times and attributes follow from the run."""
     with run("top", sinks=["file:"]), run("train", sinks=["file:"], capture=["console"]) as r:

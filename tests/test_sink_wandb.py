@@ -534,6 +534,14 @@ def test_after_a_failure_a_run_is_told_from_its_beginning(monkeypatch):
     assert [row[0] for row in process.asked[1]["rows"]] == [0, 1]
 
 
+def test_events_out_of_order_are_all_rows_once():
+    """Threads that log at one time write a few numbers late: those are no repetition."""
+    first, second, third = _events([(0, {"a": 1}), (1, {"a": 2}), (2, {"a": 3})])
+    rows = Rows()
+    told = rows.take([first, third]) + rows.take([second, third]) + rows.rest()
+    assert [row["a"] for _, row in told] == [1, 3, 2]
+
+
 def test_other_ranks_log_nothing_and_forked_children_last():
     """Rank 0 has the history; the rows of forked children come at the end, by time, always in the same order."""
     rows = Rows()

@@ -36,7 +36,7 @@ class Reading:
         self.missing = 0
 
     def __iter__(self) -> Iterator[Event]:
-        seen = _Numbers()
+        seen = Numbers()
         try:
             file = _opened(self.path)
         except OSError:
@@ -171,7 +171,7 @@ def _opened(path: Path) -> IO[bytes]:
             os.close(fd)
 
 
-class _Numbers:
+class Numbers:
     """Which event numbers were seen; a run of them costs one integer, so that a long journal costs nothing."""
 
     def __init__(self) -> None:
@@ -179,13 +179,16 @@ class _Numbers:
         self.gaps: set[int] = set()
         self.missing = 0
 
+    def __contains__(self, number: int) -> bool:
+        return number < self.next and number not in self.gaps
+
     def add(self, number: int) -> bool:
         """Take a number; False when it was seen before."""
         if number == self.next:
             self.next += 1
             return True
         if number < self.next:
-            if number in self.gaps:  # written late, by a signal handler between two lines
+            if number in self.gaps:  # written late: another thread, or a signal handler, came between
                 self.gaps.remove(number)
                 self.missing -= 1
                 return True

@@ -23,7 +23,7 @@ from zlib import crc32
 
 import orjson
 
-from runcard._reading import Reading, decode, is_alone, last_events, restored, writers
+from runcard._reading import Numbers, Reading, decode, is_alone, last_events, restored, writers
 from runcard._retire import retire
 from runcard._shared import open_to_group
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Journal",
     "Known",
+    "Numbers",
     "Reading",
     "Writer",
     "decode",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +115,7 @@ class OpenRun:
     def _without_gaps(self, events: Iterable[Event]) -> Iterator[Event]:
         """The events, and before them what MLflow should have, but has not: it was set back, or lost the run."""
         last = dict(self.delivered)
-        for event in events:
+        for event in _by_number(events):
             writer, n = event.get("writer"), event.get("n")
             if isinstance(writer, str) and isinstance(n, int):
                 path = self._journal(writer) if n > last.get(writer, -1) + 1 else None
@@ -303,6 +304,12 @@ def _halves(batch: Batch) -> list[Batch]:
 
 def _name_of(batch: Batch) -> str:
     return next((entry[0] for kind in (batch.metrics, batch.params, batch.tags) for entry in kind), "")
+
+
+def _by_number(events: Iterable[Event]) -> Iterator[Event]:
+    """The events of each writer in the order of their numbers, which threads that log at one time do not keep."""
+    for _, written in groupby(events, key=lambda event: event.get("writer")):
+        yield from sorted(written, key=lambda event: int(event.get("n", 0)))
 
 
 def _counts(text: str | None) -> dict[str, int]:

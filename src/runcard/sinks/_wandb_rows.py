@@ -11,6 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from runcard._folding import rank_of
+from runcard.journal import Numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,7 +33,7 @@ class Rows:
 
     def __init__(self) -> None:
         self._last = -1
-        self._seen: dict[str, int] = {}  # by writer, the number of its latest event
+        self._seen: dict[str, Numbers] = {}  # by writer; threads write some numbers out of order
         self._open: tuple[Any, dict[str, Any]] | None = None  # a step that may get more metrics
         self._later: list[Event] = []  # forked children's: their place among the others hangs on when they are read
         self.empty = True
@@ -42,9 +43,8 @@ class Rows:
         rows: list[Row] = []
         for event in events:
             writer, number = str(event.get("writer")), int(event["n"])
-            if number <= self._seen.get(writer, -1):
+            if not self._seen.setdefault(writer, Numbers()).add(number):
                 continue
-            self._seen[writer] = number
             if event.get("kind") != "log" or rank_of(writer) != 0:
                 continue
             self.empty = False

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runcard.errors import StoreError, warn
+from runcard.journal import Numbers
 from runcard.record import RunRecord
 from runcard.sinks._extras import need
 from runcard.sinks._otel_address import read
@@ -102,7 +103,7 @@ class OtelSink:
         if record.folder is None and not run.seen:  # it came without a journal: its record is all there is
             self._export_points(run, readings_of(record, run.attributes_of))
             self._export_lines(run, remarks_of(record, end_ns, run.attributes))
-            run.seen[""] = 0
+            run.seen[""] = Numbers()
         if "logs" in self._options.endpoints:
             if self._options.output:
                 self._export_output(run, record, end_ns)
@@ -230,7 +231,7 @@ class _Followed:
 
     Attributes:
         resource, attributes: Of every point and line.
-        seen: The number of the last event sent, by writer.
+        seen: The numbers of the events sent, by writer; threads write some out of order.
         lines: How many lines of its output were sent.
         diff: Whether its uncommitted changes were.
     """
@@ -239,7 +240,7 @@ class _Followed:
         self.resource: Pairs = []
         self.attributes: Pairs = []
         self.trace_id = self.span_id = b""
-        self.seen: dict[str, int] = {}
+        self.seen: dict[str, Numbers] = {}
         self.lines = 0
         self.diff = False
         self._of_ranks: dict[str, Pairs] = {}
@@ -253,12 +254,12 @@ class _Followed:
 
     def knows(self, event: Event) -> bool:
         writer = event.get("writer")
-        return writer is not None and event["n"] <= self.seen.get(writer, -1)
+        return writer in self.seen and event["n"] in self.seen[writer]
 
     def note(self, event: Event) -> None:
         writer = event.get("writer")
         if writer is not None:
-            self.seen[writer] = max(event["n"], self.seen.get(writer, -1))
+            self.seen.setdefault(writer, Numbers()).add(event["n"])
 
     def attributes_of(self, writer: str | None) -> Pairs:
         """Of a writer's points: those of another rank are another series."""
