@@ -15,6 +15,7 @@ from records import record
 
 from runcard import RuncardWarning, _courier, _parcels, configure, delivery, identity, open_store, run
 from runcard._pending import deliver_pending
+from runcard.journal import encode
 from runcard.sinks import registry
 
 
@@ -296,3 +297,12 @@ def test_a_failing_sink_is_tried_later_and_later(server, monkeypatch):
     server.up = True
     courier._send()
     assert (courier._pause, courier._parcels) == (0.0, {})
+
+
+def test_an_event_that_follows_a_piece_of_another_on_its_line_is_delivered(tmp_path):
+    """A short write of one thread, and the line of another right after it: the whole one is handed over."""
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(encode({"n": 0, "kind": "log"})[:10] + encode({"n": 1, "kind": "log"}))
+    told = {"n": 1, "kind": "log", "writer": "journal"}
+    assert [events for events, _ in _parcels.batches(path, "journal", 0)] == [[told]]
+    assert list(_courier._Tail("run", path, print).new_events()) == [told]

@@ -16,7 +16,7 @@ import orjson
 
 from runcard._shared import make_folder, share
 from runcard.identity import is_alive, is_run_id, this_process
-from runcard.journal import decode, writers
+from runcard.journal import decode, rescued, writers
 from runcard.record import RunRecord, Status
 from runcard.sinks.files import read_run
 
@@ -215,7 +215,7 @@ def batches(path: Path, writer: str, offset: int) -> Iterator[tuple[list[Event],
             if not line.endswith(b"\n"):
                 break  # still being written: next time
             offset += len(line)
-            event = decode(line)
+            event = decode(line) or rescued(line)
             if event is not None:
                 events.append({**event, "writer": writer})
             if len(events) >= BATCH:

@@ -49,7 +49,7 @@ class Reading:
                     if line == b"\n":
                         continue
                     self.damaged += 1
-                    event = _rescued(line)
+                    event = rescued(line)
                 if event is not None and seen.add(event["n"]):
                     yield event
         self.missing = max(0, seen.missing - self.damaged)
@@ -143,7 +143,7 @@ def _is_deep(value: Any) -> bool:
     return True
 
 
-def _rescued(line: bytes) -> Event | None:
+def rescued(line: bytes) -> Event | None:
     """The whole event at the end of a line whose beginning is damaged, such as one that lost the newline before it."""
     at = 0
     for _ in range(_RESCUES):

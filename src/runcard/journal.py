@@ -23,7 +23,7 @@ from zlib import crc32
 
 import orjson
 
-from runcard._reading import Numbers, Reading, decode, is_alone, last_events, restored, writers
+from runcard._reading import Numbers, Reading, decode, is_alone, last_events, rescued, restored, writers
 from runcard._retire import retire
 from runcard._shared import open_to_group
 
@@ -43,6 +43,7 @@ __all__ = [
     "encode",
     "is_alone",
     "last_events",
+    "rescued",
     "sync_folder",
     "writers",
 ]

@@ -25,7 +25,7 @@ from runcard import settings
 from runcard._folding import points
 from runcard.errors import MissingExtra, RunNotFound, SettingError, StoreError, describe
 from runcard.identity import is_run_id
-from runcard.journal import decode, encode
+from runcard.journal import decode, encode, rescued
 from runcard.record import History, RunRecord, fold
 from runcard.sinks._download import fetch, found_below
 from runcard.sinks._extras import need
@@ -216,7 +216,7 @@ class ObjectStoreSink:
         paths = [path for path in _names(system, f"{base}/{run_id}") if _is_journal(path)]
         found = {}
         for path, content in _contents(system, paths).items():
-            events = [decode(line) for line in content.splitlines(keepends=True)]
+            events = [decode(line) or rescued(line) for line in content.splitlines(keepends=True)]
             found[_last(path).removesuffix(".jsonl")] = [event for event in events if event is not None]
         return found
 
