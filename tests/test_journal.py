@@ -273,7 +273,7 @@ def test_a_line_without_end_is_read_in_pieces(tmp_path, monkeypatch):
 
 def test_a_short_write_is_finished(tmp_path, monkeypatch):
     """A write that takes only a part is followed by the rest."""
-    appended = Journal(tmp_path / "journal.jsonl")
+    appended = Journal(tmp_path / "journal.jsonl", exclusive=True)
     monkeypatch.setattr(journal, "_os_write", lambda fd, line: os.write(fd, line[:10]))
     assert appended.append({"kind": "log"})
     appended.close()
@@ -281,8 +281,9 @@ def test_a_short_write_is_finished(tmp_path, monkeypatch):
     assert appended.unwritten == 0
 
 
-def test_a_short_write_without_the_lock_is_written_again_on_a_line_of_its_own(tmp_path, monkeypatch):
-    """Another thread's line may follow the piece that went in: the points are written whole again."""
+@pytest.mark.parametrize("locked", [True, False])
+def test_a_short_write_that_another_threads_line_may_follow_is_written_again(locked, tmp_path, monkeypatch):
+    """Once points go in without the lock, what went in by a piece is written whole, on a line of its own."""
     appended = Journal(tmp_path / "journal.jsonl")
     assert appended.append_points(1.0, 0, {"loss": 0.5})
     pieces = []
@@ -295,12 +296,31 @@ def test_a_short_write_without_the_lock_is_written_again_on_a_line_of_its_own(tm
         return 10
 
     monkeypatch.setattr(journal, "_os_write", write)
-    assert appended.append_points(2.0, 1, {"loss": 0.25})
+    if locked:
+        assert appended.append({"kind": "note", "t": 2.0})
+    else:
+        assert appended.append_points(2.0, 1, {"loss": 0.25})
     assert appended.append_points(3.0, 2, {"loss": 0.125})
     appended.close()
     found, damaged, _ = read(appended.path)
-    assert [event.get("step", event["kind"]) for event in found] == [0, "other", 1, 2]
+    assert [event.get("step", event["kind"]) for event in found] == [0, "other", "note" if locked else 1, 2]
     assert (damaged, appended.unwritten) == (1, 0)
+
+
+def test_what_follows_a_piece_begins_a_line_of_its_own(tmp_path, monkeypatch):
+    """So that a reader that knows nothing of pieces, such as jq, finds it too."""
+    appended = Journal(tmp_path / "journal.jsonl")
+    assert appended.append_points(1.0, 0, {"loss": 0.5})
+
+    def write(fd, line):
+        monkeypatch.setattr(journal, "_os_write", os.write)
+        return os.write(fd, line[:10])
+
+    monkeypatch.setattr(journal, "_os_write", write)
+    assert appended.append_points(2.0, 1, {"loss": 0.25})
+    appended.close()
+    lines = appended.path.read_bytes().splitlines(keepends=True)
+    assert [decode(line) is not None for line in lines] == [True, False, True]
 
 
 def test_points_that_a_full_disk_refuses_are_counted(tmp_path, monkeypatch):

@@ -29,7 +29,7 @@ def log(metrics: Mapping[str, Any] | None = None, /, *, step: float | None = Non
             _nobody("log")
             return
     if metrics is not None:
-        named = {**metrics} if type(metrics) is dict and not named else run._merged(metrics, named)
+        named = metrics.copy() if type(metrics) is dict and not named else run._merged(metrics, named)
     run.log_points(named, step)
 
 

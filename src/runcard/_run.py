@@ -138,7 +138,7 @@ class Run:
             named: Metrics as keywords.
         """
         if metrics is not None:
-            named = {**metrics} if type(metrics) is dict and not named else self._merged(metrics, named)
+            named = metrics.copy() if type(metrics) is dict and not named else self._merged(metrics, named)
         self.log_points(named, step)
 
     def log_points(self, named: Mapping[str, Any], step: Any) -> None:

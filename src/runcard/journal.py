@@ -222,16 +222,17 @@ class Journal:
         return True
 
     def _finish_line(self, line: bytes, written: int) -> bool:
-        """A short write: try the rest once; if it does not go in, the next line begins on a fresh one."""
+        """A short write: try once more; if that does not go in, the next line begins on a fresh one."""
         self._direct = False
         if written:
+            self._torn = True
+            # Once points go in without the lock, the line of another thread may follow the piece: so not its rest.
+            again = line[written:] if self._held is not None else b"\n" + line
             try:
-                written += os.write(self._fd, line[written:])
+                if os.write(self._fd, again) == len(again):
+                    return True
             except OSError as error:
                 _hand_on(error)  # else it is counted below
-        if written == len(line):
-            return True
-        self._torn = self._torn or written > 0
         self.unwritten += 1
         return False
 
