@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from runcard.journal import Writer
 
 DECORATE = "run() is for blocks, `with run(...):`; write @tracked(name=...) above a function"
-_FAST = 2**30 - 1  # what Python compares at once
 _NEW, _OPEN, _CLOSED, _OFF = "new", "open", "closed", "off"
 
 
@@ -152,7 +151,7 @@ class Run:
         """
         now = _time()
         name = None
-        if type(step) is int and 0 <= step <= _FAST:
+        if type(step) is int and not step >> 63:
             counts = self._counts
             for name, value in named.items():
                 if type(name) is not str or (
