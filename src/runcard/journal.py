@@ -166,18 +166,21 @@ class Journal:
 
     def append_points(self, now: float, step: Any, metrics: Mapping[str, Any]) -> bool:
         """Append a ``log`` event: `append` in its short form, and the hot path of a training."""
+        if not self._direct:
+            with self.lock:
+                body = _dumps((self._number(), now, step, metrics))
+                return self._write(b'{"crc":"%x","log":%b}\n' % (crc32(body), body), body)
         number = self._number
         body = _dumps((number(), now, step, metrics))
         line = b'{"crc":"%x","log":%b}\n' % (crc32(body), body)
-        if self._direct:
-            try:
-                written = _os_write(self._fd, line)
-            except OSError as error:
-                _hand_on(error)
-                written = 0
-            if written == len(line):
-                return True
-            self._torn = self._torn or written > 0  # another thread's line may follow the piece, so not its rest
+        try:
+            written = _os_write(self._fd, line)
+        except OSError as error:
+            _hand_on(error)
+            written = 0
+        if written == len(line):
+            return True
+        self._torn = self._torn or written > 0  # another thread's line may follow the piece, so not its rest
         with self.lock:
             return self._write(line, body)
 
