@@ -257,6 +257,14 @@ def _nothing(_record):
     """A sink that is taken for hung."""
 
 
+def test_a_ctrl_c_just_before_a_wait_is_heard_of_long_before_the_deadline(patience):
+    """A signal between Python's look and the system's wait interrupts nothing: no wait is longer than a moment."""
+    configure(deadline=3_600, sinks=["file:", _nothing])
+    with pytest.warns(RuncardWarning, match=r"no answer within 3600 s"), run("r"):
+        pass
+    assert (sum(patience), max(patience)) == (3_600, delivery.PIECE_S)
+
+
 def test_several_hung_sinks_share_one_deadline(patience):
     """All sinks of a run are waited for at the same time, not one after the other."""
     configure(deadline=5)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from runcard._courier import Report
     from runcard.record import RunRecord
 
+PIECE_S = 0.5  # how long a Ctrl-C may go unheard
 _spent: dict[str, float] = {}  # by the sink's name: seconds this process has waited for it in vain
 
 
@@ -82,7 +83,7 @@ class Delivery:
                 patience = max(0.0, min(until - began, deadline_s - _spent.get(courier.name, 0.0)))
             else:
                 patience = patience_s
-            if not ticket.done.wait(patience):
+            if not _is_done(ticket.done, patience):
                 courier.aside = True
                 _spent[courier.name] = deadline_s
                 done = False
@@ -108,6 +109,15 @@ class Delivery:
     def tickets(self) -> list[threading.Event]:
         """What is set once each sink has the record, for a coroutine that waits without blocking its loop."""
         return [ticket.done for courier, ticket in self._tickets if not courier.aside and not ticket.done.is_set()]
+
+
+def _is_done(done: threading.Event, patience_s: float) -> bool:
+    """Wait for a courier, in pieces: a Ctrl-C that comes just before a wait begins is heard of when that is over."""
+    until = time.monotonic() + patience_s
+    while not done.wait(max(0.0, min(until - time.monotonic(), PIECE_S))):
+        if time.monotonic() >= until:
+            return False
+    return True
 
 
 def forget() -> None:
