@@ -7,7 +7,6 @@ run has, ``latest``, a run's folder, or a zip of one.
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +74,7 @@ class Store:
     def __init__(self, source: Source, listing: str | None = None) -> None:
         self._source = source
         self.url = source.url
-        self._listing = listing or shlex.join(["runcard", "ls", "--store", self.url])  # the command that shows its runs
+        self._listing = listing  # the command that shows its runs, where that needs no --store
         self.root: Path | None = getattr(source, "root", None)
 
     @property
@@ -332,7 +331,10 @@ class Store:
         if len(found) == 1:
             return found[0]
         if not found:
-            raise RunNotFound(f"no run answers to {text!r} in {self.url}; `{self._listing}` shows what there is")
+            import shlex
+
+            listing = self._listing or shlex.join(["runcard", "ls", "--store", self.url])
+            raise RunNotFound(f"no run answers to {text!r} in {self.url}; `{listing}` shows what there is")
         listed = ", ".join(sorted(found, reverse=True)[:5])
         raise AmbiguousRun(f"{len(found)} runs answer to {text!r}: {listed}{', …' if len(found) > 5 else ''}; say more")
 
